@@ -1,0 +1,254 @@
+"""The event contract: one JSON Schema file, and the validators and parsers derived from it.
+
+Belongs here: loading the newest ``schemas/chart_event-X.Y.Z.json``, the typed fast decoder that accepts a
+subset of it, the DuckDB ``from_json`` structure, and the slow explanation of why bytes are no event.
+Does not belong here: Kafka, tables, or what to do with a rejected message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import jsonschema_rs
+import msgspec
+import orjson
+
+SCHEMA_FOLDER = Path(__file__).parent / "schemas"
+
+# RFC 3339 with the field ranges that a calendar-blind pattern can check. Narrower than `format: date-time`
+# (no lower-case t/z, no leap second), as the fast path may only accept what the schema accepts.
+_DATE_TIME = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
+)
+_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
+_FORMATS = {"uuid": _UUID, "date-time": _DATE_TIME}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_MESSAGE_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason why bytes are no event. ``code`` is stable, ``pointer`` a JSON pointer (RFC 6901), ``message`` for people."""
+
+    code: str
+    pointer: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A valid event: ``text`` is its JSON as the decoder shall read it, ``extra`` the members that no column holds."""
+
+    text: str
+    extra: str | None
+
+
+def schema_files() -> dict[tuple[int, int, int], Path]:
+    """Every released schema file by version, oldest first."""
+    found = {}
+    for path in SCHEMA_FOLDER.glob("chart_event-*.json"):
+        major, minor, patch = path.stem.removeprefix("chart_event-").split(".")
+        found[int(major), int(minor), int(patch)] = path
+    return dict(sorted(found.items()))
+
+
+@cache
+def event_schema() -> dict[str, Any]:
+    """The newest event schema. It validates every 1.x event, as versions only ever add."""
+    path = list(schema_files().values())[-1]
+    return cast(dict[str, Any], json.loads(path.read_text()))
+
+
+@cache
+def schema_version() -> str:
+    return ".".join(map(str, list(schema_files())[-1]))
+
+
+@cache
+def validator() -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(event_schema(), validate_formats=True)
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    declared = schema.get("type", [])
+    return [declared] if isinstance(declared, str) else list(declared)
+
+
+def _fast_type(name: str, schema: dict[str, Any]) -> Any:
+    """A msgspec type that accepts a subset of ``schema``. An unknown keyword is an error: silence would accept too much."""
+    known = {"type", "enum", "format", "pattern", "minimum", "maximum", "items", "properties", "required", "default", "description"}
+    if unknown := set(schema) - known:
+        raise ValueError(f"Event schema: keyword {sorted(unknown)} at {name!r} has no fast validator; teach _fast_type.")
+    if "enum" in schema:
+        return Literal[tuple(schema["enum"])]
+    options: list[Any] = []
+    for kind in _types(schema):
+        match kind:
+            case "null":
+                options.append(None)
+            case "boolean":
+                options.append(bool)
+            case "string":
+                pattern = _FORMATS[schema["format"]] if "format" in schema else schema.get("pattern")
+                # Python's `$` also matches before a final newline and its \d takes any script's digits; ECMA's don't.
+                pattern = pattern and "(?a)" + re.sub(r"\$$", r"\\Z", pattern)
+                options.append(Annotated[str, msgspec.Meta(pattern=pattern)] if pattern else str)
+            case "integer":
+                options.append(Annotated[int, msgspec.Meta(ge=schema.get("minimum"), le=schema.get("maximum"))])
+            case "number":
+                options += [int, float]
+            case "array":
+                options.append(list[_fast_type(f"{name}_item", schema["items"])])  # type: ignore[misc]
+            case "object":
+                options.append(_fast_struct(name, schema))
+            case _:
+                raise ValueError(f"Event schema: type {kind!r} at {name!r} has no fast validator; teach _fast_type.")
+    result = options[0]
+    for option in options[1:]:
+        result = result | option
+    return result
+
+
+def _fast_struct(name: str, schema: dict[str, Any]) -> type[msgspec.Struct]:
+    required = schema.get("required", [])
+    fields: list[Any] = []
+    for field, sub in schema["properties"].items():
+        kind = _fast_type(field, sub)
+        fields.append((field, kind) if field in required else (field, kind | msgspec.UnsetType, msgspec.UNSET))
+    fields.sort(key=len)
+    # gc=False: 10 objects an event that hold no cycles, freed at once.
+    return msgspec.defstruct(name, fields, forbid_unknown_fields=True, gc=False)
+
+
+@cache
+def fast_decoder() -> msgspec.json.Decoder[Any]:
+    """Decodes bytes to a struct, or raises. What it accepts is valid but for the ``allOf`` conditions and real
+    calendar dates, which the decoder checks on columns; what it refuses may still be valid (see :func:`explain`).
+    """
+    return msgspec.json.Decoder(_fast_struct("ChartEvent", event_schema()))
+
+
+@cache
+def conditions() -> dict[str, str]:
+    """The schema's ``allOf`` as ``{event_type: member that must be an object}``."""
+    found = {}
+    for clause in event_schema()["allOf"]:
+        (member,) = clause["then"]["required"]
+        found[clause["if"]["properties"]["event_type"]["const"]] = member
+    return found
+
+
+def _duckdb_structure(schema: dict[str, Any]) -> Any:
+    kinds = [k for k in _types(schema) if k != "null"]
+    if kinds == ["object"]:
+        return {name: _duckdb_structure(sub) for name, sub in schema["properties"].items()}
+    if kinds == ["array"]:
+        return [_duckdb_structure(schema["items"])]
+    if kinds == ["integer"]:
+        return "BIGINT"
+    if kinds == ["boolean"]:
+        return "BOOLEAN"
+    return "VARCHAR"
+
+
+@cache
+def duckdb_structure() -> str:
+    """The structure argument of DuckDB's ``from_json`` for an event (dates stay text)."""
+    return json.dumps(_duckdb_structure(event_schema()))
+
+
+def _pointer(path: list[str | int]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE_CHARS else message[:_MAX_MESSAGE_CHARS] + "…"
+
+
+def _scrub(value: Any) -> Any:
+    """Replace lone surrogates by U+FFFD, as a browser's ``toWellFormed`` does."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_scrub(item) for item in value]
+    if isinstance(value, dict):
+        return {_scrub(key): _scrub(item) for key, item in value.items()}
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def parse(value: bytes) -> Any:
+    """Parse one JSON text strictly; a lone surrogate escape becomes U+FFFD.
+
+    Raises:
+        UnicodeDecodeError: the bytes are not UTF-8.
+        ValueError: the text is not JSON, or nests too deep to be read.
+    """
+    text = value.decode("utf-8")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if "\\u" not in text:
+            raise
+    # orjson refuses the whole text for one lone surrogate in a page title; the json module reads it.
+    try:
+        return _scrub(json.loads(text, parse_constant=_refuse_constant))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _normalise(schema: dict[str, Any], value: Any) -> Any:
+    """Write what the schema allows in the one form that the decoder reads: 500.0 for an integer, a lower-case `t`."""
+    kinds = _types(schema)
+    if isinstance(value, str) and schema.get("format") == "date-time":
+        return value.upper()
+    if isinstance(value, float) and "integer" in kinds and "number" not in kinds:
+        return int(value)
+    if isinstance(value, dict) and "properties" in schema:
+        return {k: _normalise(schema["properties"].get(k, {}), v) for k, v in value.items()}
+    return value
+
+
+def _unmodelled(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+    """The members of nested objects that no column holds, as a sparse copy of the event."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        sub = schema["properties"].get(key)
+        if sub is None:
+            found[key] = item
+        elif isinstance(item, dict) and "properties" in sub and (deeper := _unmodelled(sub, item)):
+            found[key] = deeper
+    return found
+
+
+def explain(value: bytes | None) -> Accepted | list[Reason]:
+    """Judge one message by the full contract: the event, or every reason why it is none."""
+    if value is None:
+        return [Reason("empty", "", "The message has no value.")]
+    try:
+        event = parse(value)
+    except UnicodeDecodeError as error:
+        return [Reason("invalid_utf8", "", f"Byte {error.start} is not UTF-8: {error.reason}.")]
+    except ValueError as error:
+        return [Reason("invalid_json", "", _short(str(error)))]
+    try:
+        reasons = [
+            Reason(f"schema_{error.schema_path[-1]}", _pointer(error.instance_path), _short(error.message))
+            for error in validator().iter_errors(event)
+        ]
+    except ValueError as error:  # 255 levels: the validator's recursion limit
+        return [Reason("schema_depth", "", _short(str(error)))]
+    if reasons:
+        return reasons
+    extra = _unmodelled(event_schema(), event)
+    text = orjson.dumps(_normalise(event_schema(), event)).decode()
+    return Accepted(text, orjson.dumps(extra).decode() if extra else None)

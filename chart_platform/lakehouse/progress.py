@@ -1,0 +1,54 @@
+"""What a table has taken in from Kafka: the offsets that live in its snapshots and nowhere else.
+
+Belongs here: the value object and where it is kept. Does not belong here: planning or reading of ranges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from pyiceberg.table import Table
+
+KEY = "chart.kafka-progress"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Every message of ``topic`` below ``offsets[partition]`` is in the table; ``day`` is the last ingestion day seen.
+
+    ``topic_id`` is Kafka's identity of the topic, so that a recreated topic is not taken for an ingested one.
+    """
+
+    topic: str
+    topic_id: str
+    offsets: Mapping[int, int]
+    day: date
+
+    def to_json(self) -> str:
+        offsets = {str(p): o for p, o in sorted(self.offsets.items())}
+        return json.dumps({"topic": self.topic, "topic_id": self.topic_id, "offsets": offsets, "day": self.day.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Progress:
+        raw = json.loads(text)
+        offsets = {int(p): int(o) for p, o in raw["offsets"].items()}
+        return cls(raw["topic"], raw["topic_id"], offsets, date.fromisoformat(raw["day"]))
+
+
+def progress_of(table: Table) -> Progress | None:
+    """The newest progress recorded in the table's history, or None for a table that has taken in nothing.
+
+    The snapshot summary is preferred, as a rollback reverts it; the table property is the fallback for a history
+    whose summaries were expired or whose head was written by a foreign engine.
+    """
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(KEY)):
+            return Progress.from_json(text)
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    text = table.properties.get(KEY)
+    return Progress.from_json(text) if text else None

@@ -1,0 +1,51 @@
+"""Copy-on-write: replace some rows of a table by others, touching only the files that hold them.
+
+Belongs here: turning "these rows go, those come" into a :class:`~chart_platform.lakehouse.lake.Change`.
+Does not belong here: which rows those are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.contracts.tables import Table
+from chart_platform.lakehouse.duck import local_path, relation, rows
+from chart_platform.lakehouse.lake import Change, Lake
+from chart_platform.lakehouse.progress import Progress
+
+
+def replace_rows(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    current: IcebergTable,
+    declared: Table,
+    candidates: Sequence[DataFile],
+    doomed: str,
+    added: pa.Table,
+    progress: Progress | None = None,
+    summary: Mapping[str, str] | None = None,
+) -> Change:
+    """A change that drops the rows of ``candidates`` for which the SQL predicate ``doomed`` holds and adds ``added``.
+
+    ``doomed`` sees the table's columns under the alias ``t``. Rows for which it is null stay.
+    """
+    hit: list[DataFile] = []
+    kept: pa.Table | None = None
+    if candidates:
+        source = relation(current, declared, candidates, filename=True)
+        found = connection.sql(f"select distinct filename from {source} as t where {doomed}").fetchall()
+        names = {name for (name,) in found}
+        hit = [f for f in candidates if local_path(f.file_path) in names]
+        if hit:
+            whole = relation(current, declared, hit)
+            kept = rows(connection, f"select * from {whole} as t where not coalesce({doomed}, false)", declared)
+    written = added if kept is None else pa.concat_tables([kept, added])
+    order = [(column, "ascending") for column in declared.sort_by]
+    return Change(
+        add=lake.write(current, written.sort_by(order)), remove=hit, progress=progress, summary=summary or {}
+    )
