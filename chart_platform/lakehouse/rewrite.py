@@ -27,10 +27,12 @@ def replace_rows(
     candidates: Sequence[DataFile],
     doomed: str,
     added: pa.Table,
+    written: Sequence[DataFile] = (),
     progress: Progress | None = None,
     summary: Mapping[str, str] | None = None,
 ) -> Change:
-    """A change that drops the rows of ``candidates`` for which the SQL predicate ``doomed`` holds and adds ``added``.
+    """A change that drops the rows of ``candidates`` for which the SQL predicate ``doomed`` holds and adds ``added``
+    and the files ``written`` before.
 
     ``doomed`` sees the table's columns under the alias ``t``. Rows for which it is null stay.
     """
@@ -44,8 +46,15 @@ def replace_rows(
         if hit:
             whole = relation(current, declared, hit)
             kept = rows(connection, f"select * from {whole} as t where not coalesce({doomed}, false)", declared)
-    written = added if kept is None else pa.concat_tables([kept, added])
-    order = [(column, "ascending") for column in declared.sort_by]
+    fresh = added if kept is None else pa.concat_tables([kept, added])
     return Change(
-        add=lake.write(current, written.sort_by(order)), remove=hit, progress=progress, summary=summary or {}
+        add=[*written, *lake.write(current, in_order(fresh, declared))],
+        remove=hit,
+        progress=progress,
+        summary=summary or {},
     )
+
+
+def in_order(fresh: pa.Table, declared: Table) -> pa.Table:
+    """Rows in the table's sort order, which Iceberg records and nobody applies."""
+    return fresh.sort_by([(column, "ascending") for column in declared.sort_by])

@@ -1,0 +1,160 @@
+"""The exactly-once way of a range of messages into bronze.events and bronze.dead_letters.
+
+Dead letters can't share the Iceberg transaction of bronze.events, so they commit first and replace their range;
+the commit of bronze.events is the one that counts. Belongs here: that protocol. Does not belong here: which ranges
+(``stream.planning``), judging of messages (``bronze``), Dagster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import pyarrow as pa
+from pyiceberg.expressions import EqualTo
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS, Table
+from chart_platform.lakehouse.duck import connect
+from chart_platform.lakehouse.lake import Change, Lake, StaleWriter, advance
+from chart_platform.lakehouse.progress import Progress, progress_of
+from chart_platform.lakehouse.rewrite import in_order, replace_rows
+from chart_platform.transform.bronze import Chunk, Decoder, decode_all
+
+Audit = Callable[[Table, pa.Table], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages ``[ranges[p][0], ranges[p][1])`` of each Kafka partition p, all of ingestion day ``day``."""
+
+    topic: str
+    topic_id: str
+    day: date
+    ranges: Mapping[int, tuple[int, int]]
+
+    @property
+    def target(self) -> Progress:
+        return Progress(self.topic, self.topic_id, {p: end for p, (_, end) in self.ranges.items()}, self.day)
+
+    @property
+    def start(self) -> dict[int, int]:
+        return {p: start for p, (start, _) in self.ranges.items()}
+
+    def predicate(self) -> str:
+        """SQL that holds for rows of these ranges."""
+        clauses = [
+            f"(t.kafka_partition = {p} and t.kafka_offset >= {start} and t.kafka_offset < {end})"
+            for p, (start, end) in sorted(self.ranges.items())
+            if end > start
+        ]
+        return "(" + (" or ".join(clauses) or "false") + ")"
+
+
+@dataclass
+class IngestResult:
+    """What a batch became. ``skipped``: an earlier run had committed it already."""
+
+    events: int = 0
+    dead_letters: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    snapshot_id: int | None = None
+    skipped: bool = False
+
+
+@dataclass
+class _Staged:
+    files: list[DataFile]
+    letters: pa.Table
+    result: IngestResult
+
+
+def _stage(lake: Lake, batch: Batch, chunks: Iterator[Chunk], audit: Audit) -> _Staged:
+    """Judge all messages and write the files of the valid ones, which nobody sees until a commit names them."""
+    bronze = lake.load(BRONZE_EVENTS)
+    decoder = Decoder(lake.settings, batch.topic, batch.day)
+    files: list[DataFile] = []
+    letters = [BRONZE_DEAD_LETTERS.arrow.empty_table()]
+    result = IngestResult()
+    for part in decode_all(decoder, chunks):
+        audit(BRONZE_EVENTS, part.events)
+        audit(BRONZE_DEAD_LETTERS, part.dead_letters)
+        files += lake.write(bronze, in_order(part.events, BRONZE_EVENTS))
+        letters.append(part.dead_letters)
+        result.events += part.events.num_rows
+        result.dead_letters += part.dead_letters.num_rows
+        for code, count in part.reasons.items():
+            result.reasons[code] = result.reasons.get(code, 0) + count
+    return _Staged(files, pa.concat_tables(letters), result)
+
+
+def _replace_dead_letters(lake: Lake, batch: Batch, letters: pa.Table) -> None:
+    connection = connect(lake.settings)
+
+    def decide(current: IcebergTable) -> Change | None:
+        candidates = lake.files(current, EqualTo("ingest_dt", batch.day))
+        doomed = f"{batch.predicate()} and t.topic = '{batch.topic}'"
+        change = replace_rows(connection, lake, current, BRONZE_DEAD_LETTERS, candidates, doomed, letters)
+        return change if change.add or change.remove else None
+
+    lake.commit(BRONZE_DEAD_LETTERS, decide)
+    connection.close()
+
+
+def ingest(lake: Lake, batch: Batch, chunks: Iterator[Chunk], audit: Audit) -> IngestResult:
+    """Append a batch that continues the table. Running it again, or from a stale writer, changes nothing.
+
+    Raises:
+        StaleWriter: the batch does not continue what the table has taken in.
+    """
+    if advance(progress_of(lake.load(BRONZE_EVENTS)), batch.start, batch.target) is None:
+        return IngestResult(skipped=True)
+    staged = _stage(lake, batch, chunks, audit)
+    # Checked again before dead letters are touched: a writer that went stale while reading leaves them alone.
+    if advance(progress_of(lake.load(BRONZE_EVENTS)), batch.start, batch.target) is None:
+        return IngestResult(skipped=True)
+    _replace_dead_letters(lake, batch, staged.letters)
+
+    def decide(current: IcebergTable) -> Change | None:
+        progress = advance(progress_of(current), batch.start, batch.target)
+        return Change(add=staged.files, progress=progress) if progress is not None else None
+
+    committed = lake.commit(BRONZE_EVENTS, decide)
+    if committed is None:
+        return IngestResult(skipped=True)
+    staged.result.snapshot_id = committed.snapshot_id
+    return staged.result
+
+
+def reingest_day(lake: Lake, batch: Batch, chunks: Iterator[Chunk], audit: Audit) -> IngestResult:
+    """Replace the rows of a day's committed ranges by a fresh reading of the same messages, atomically.
+
+    Rows of the day beyond the ranges, which incremental runs append meanwhile, stay. The progress stays.
+
+    Raises:
+        StaleWriter: the table has not taken in these ranges, or the topic was recreated.
+    """
+    seen = progress_of(lake.load(BRONZE_EVENTS))
+    behind = {p: end for p, (_, end) in batch.ranges.items() if seen is None or seen.offsets.get(p, 0) < end}
+    if seen is not None and seen.topic_id != batch.topic_id:
+        advance(seen, batch.start, batch.target)
+    if behind and any(end > start for start, end in batch.ranges.values()):
+        raise StaleWriter(f"A rebuild of {batch.day} may not run ahead of the table, which lacks offsets up to {behind}.")
+    staged = _stage(lake, batch, chunks, audit)
+    _replace_dead_letters(lake, batch, staged.letters)
+    connection = connect(lake.settings)
+    empty = BRONZE_EVENTS.arrow.empty_table()
+
+    def decide(current: IcebergTable) -> Change | None:
+        candidates = lake.files(current, EqualTo("ingest_dt", batch.day))
+        change = replace_rows(
+            connection, lake, current, BRONZE_EVENTS, candidates, batch.predicate(), empty, written=staged.files
+        )
+        return change if change.add or change.remove else None
+
+    committed = lake.commit(BRONZE_EVENTS, decide)
+    connection.close()
+    staged.result.snapshot_id = committed.snapshot_id if committed else None
+    return staged.result
