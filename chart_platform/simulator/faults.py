@@ -39,7 +39,6 @@ EVENT_FAULTS: Final[tuple[EventFault, ...]] = (
     "bad_utf8",
     "lone_surrogate",
 )
-MALFORMED: Final[tuple[MalformedFault, ...]] = ("invalid_schema", "broken_json", "bad_utf8")
 
 
 class Malformed(NamedTuple):
@@ -166,7 +165,7 @@ class Faults:
 
     def _gap(self) -> int:
         """How many events pass before the next fault: one logarithm a fault instead of one draw an event."""
-        if self._total <= 0:
+        if self._total < 1e-12:  # also keeps the quotient below finite
             return 1 << 62
         if self._total >= 1:
             return 0
