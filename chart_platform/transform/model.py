@@ -1,0 +1,293 @@
+"""One run of the dbt models: what they are given, and how what they return is committed.
+
+A run takes in every message that a derived table lacks (incremental), or computes whole days again (rebuild). All
+tables of a run see one snapshot of silver.events; each table's commit is refused if another run changed the same files
+since, and the run starts over. Belongs here: that life cycle. Does not belong here: scope (``scope``), SQL (dbt_project).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.contracts.tables import (
+    FACT_AFFILIATE_CLICKS,
+    FACT_FUNNEL,
+    SILVER_EVENTS,
+    SILVER_SESSIONS,
+    SILVER_USER_SEGMENTS,
+    TABLES,
+    Table,
+    table,
+)
+from chart_platform.lakehouse.duck import configure, relation, rows
+from chart_platform.lakehouse.lake import Change, Lake, paths
+from chart_platform.lakehouse.progress import Progress, progress_of
+from chart_platform.lakehouse.rewrite import replace_rows
+from chart_platform.transform.ingest import Audit
+from chart_platform.transform.scope import SILVER_SNAPSHOT_KEY, Scope
+from chart_platform.transform.segments import load_rules, membership_macro
+
+DBT_PROJECT = Path(__file__).parents[2] / "dbt_project"
+DERIVED: tuple[Table, ...] = (SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL, FACT_AFFILIATE_CLICKS)
+_log = logging.getLogger(__name__)
+
+
+class ModelError(RuntimeError):
+    """dbt failed. The message holds what it said."""
+
+
+class StaleModel(RuntimeError):
+    """Another run changed the files this run would replace, after it had read them. Nothing of this table was committed."""
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """What a run did to one table: rows returned by event day, rows replaced, the snapshot, seconds spent in dbt."""
+
+    rows: int
+    replaced: int
+    days: Mapping[date, int]
+    snapshot_id: int | None
+
+
+@dataclass
+class ModelRun:
+    """State of one attempt. The dbt plugin finds it through :func:`current`."""
+
+    lake: Lake
+    days: Sequence[date] | None
+    audit: Audit
+    results: dict[str, TableResult] = field(default_factory=dict)
+    idle: bool = False
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Pin the tables, make their views and the ``scope`` schema in dbt's connection."""
+        self._connection = connection
+        configure(connection, self.lake.settings)
+        self._heads = {declared.full_name: self.lake.load(declared) for declared in TABLES}
+        for declared in TABLES:
+            self._view(declared)
+        rules = load_rules(self.lake.settings.segment_rules)
+        connection.execute(membership_macro(rules))
+        connection.execute("create schema if not exists staged")
+        scope = Scope(connection, self.lake, self._heads, rules)
+        silver = self._heads[SILVER_EVENTS.full_name]
+        self._target = progress_of(silver)
+        if self.days is not None:
+            horizon = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
+            scope.rebuild(self.days, horizon.day if horizon else None)
+        elif self._target is not None:
+            scope.incremental(self._since(), self._target, self._unseen_snapshots())
+        self.doomed = scope.doomed
+
+    def _view(self, declared: Table) -> None:
+        current = self._heads[declared.full_name]
+        connection = self._connection
+        connection.execute(f'create schema if not exists "{declared.namespace}"')
+        source = relation(current, declared, self.lake.files(current))
+        connection.execute(f'create or replace view "{declared.namespace}"."{declared.name}" as select * from {source}')
+
+    def _since(self) -> Progress | None:
+        """What every derived table has taken in: the least of their offsets, so that a run cut short is made good."""
+        found = [progress_of(self._heads[declared.full_name]) for declared in DERIVED]
+        known = [progress for progress in found if progress is not None]
+        if len(known) < len(found):
+            return None
+        partitions = set().union(*(progress.offsets for progress in known))
+        offsets = {p: min(progress.offsets.get(p, 0) for progress in known) for p in partitions}
+        return Progress(known[0].topic, known[0].topic_id, offsets, min(progress.day for progress in known))
+
+    def _unseen_snapshots(self) -> list[int]:
+        """Snapshots of silver.events since the oldest that a derived table was made from."""
+        seen = set()
+        for declared in DERIVED:
+            snapshot = self._heads[declared.full_name].current_snapshot()
+            if snapshot is not None and snapshot.summary is not None:
+                seen.add(snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY))
+        silver = self._heads[SILVER_EVENTS.full_name]
+        head = silver.current_snapshot()
+        unseen: list[int] = []
+        while head is not None:
+            seen.discard(str(head.snapshot_id))
+            if not seen:
+                break
+            unseen.append(head.snapshot_id)
+            head = silver.snapshot_by_id(head.parent_snapshot_id) if head.parent_snapshot_id is not None else None
+        return unseen
+
+    def store(self, full_name: str, staged: str) -> None:
+        """Commit the staged rows of one model in place of the rows that the scope dooms.
+
+        Raises:
+            StaleModel: another run changed these files meanwhile.
+            ContractBreach: the rows break the table's contract.
+        """
+        declared = table(full_name)
+        connection = self._connection.cursor()
+        fresh = rows(connection, f"select * from {staged}", declared)
+        self.audit(declared, fresh)
+        where = self._affected(connection, declared, fresh)
+        pinned = self._heads[full_name]
+        candidates = self.lake.files(pinned, where)
+        progress = self._target if self.days is None else None
+        silver = self._heads[SILVER_EVENTS.full_name].current_snapshot()
+        summary = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.days is None else {}
+
+        def decide(current: IcebergTable) -> Change | None:
+            if paths(self.lake.files(current, where)) != paths(candidates):
+                raise StaleModel(f"Table {full_name} was changed by another run while this one computed; run it again.")
+            carried = summary or _carried(current)
+            change = replace_rows(
+                connection, self.lake, current, declared, candidates, self.doomed[full_name], fresh, (), progress, carried
+            )
+            return change if change.add or change.remove or progress is not None else None
+
+        committed = self.lake.commit(declared, decide)
+        self._heads[full_name] = self.lake.load(declared)
+        self._view(declared)
+        by_day: dict[date, int] = {}
+        if declared.day_column:
+            found = connection.sql(f"select {declared.day_column}, count(*) from {staged} group by 1 order by 1").fetchall()
+            by_day = dict(found)
+        replaced = committed.change.rows_removed if committed else 0
+        self.results[full_name] = TableResult(
+            fresh.num_rows, replaced, by_day, committed.snapshot_id if committed else None
+        )
+
+    def _affected(self, connection: duckdb.DuckDBPyConnection, declared: Table, fresh: pa.Table) -> BooleanExpression:
+        """The partitions in which rows may be replaced."""
+        if declared.day_column is None:
+            return AlwaysTrue()
+        days = {day for (day,) in connection.sql("select event_dt from scope.days").fetchall()}
+        days |= set(fresh[declared.day_column].unique().to_pylist())
+        if self.days is None:
+            spans = connection.sql(
+                "select distinct unnest(generate_series(date_trunc('day', low), high, interval 1 day))::date from scope.extents"
+            ).fetchall()
+            days |= {day for (day,) in spans}
+        return In(declared.day_column, sorted(days)) if days else In(declared.day_column, [date.min])
+
+
+def _carried(current: IcebergTable) -> dict[str, str]:
+    """A rebuild keeps what the table says of the silver snapshot that its incremental runs have seen."""
+    snapshot = current.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return {}
+    seen = snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY)
+    return {SILVER_SNAPSHOT_KEY: seen} if seen else {}
+
+
+_current: ModelRun | None = None
+
+
+def current() -> ModelRun | None:
+    """The run that dbt works for in this process, or None when somebody called dbt by hand."""
+    return _current
+
+
+def up_to_date(lake: Lake) -> bool:
+    """True if every derived table has taken in all that silver.events has."""
+    target = lake.progress(SILVER_EVENTS)
+    return target is None or all((found := lake.progress(t)) and found.offsets == target.offsets for t in DERIVED)
+
+
+def run(
+    lake: Lake,
+    audit: Audit,
+    days: Sequence[date] | None = None,
+    select: Sequence[str] = (),
+    invoke: Callable[[list[str]], Any] | None = None,
+    attempts: int = 6,
+) -> dict[str, TableResult]:
+    """Run the dbt models: incrementally, or for whole event ``days``. Returns what each table got.
+
+    Raises:
+        ModelError: dbt failed, with its messages.
+        StaleModel: other runs kept changing the same days, ``attempts`` times.
+    """
+    global _current
+    if days is None and up_to_date(lake):
+        return {}
+    for attempt in range(attempts):
+        _current = ModelRun(lake, days, audit)
+        try:
+            (invoke or invoke_dbt)(["run", *(["--select", *select] if select else [])])
+            return _current.results
+        except StaleModel:
+            if attempt == attempts - 1:
+                raise
+            _log.warning("Another run changed the same days; computing again (attempt %d).", attempt + 2)
+            time.sleep(0.5 * 2**attempt)
+        finally:
+            _current = None
+    raise AssertionError("unreachable")
+
+
+def invoke_dbt(arguments: list[str]) -> Any:
+    """Call dbt in this process. One call costs a second here, against 13-24 s for its command line."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    # dbt keeps its in-memory database for the life of the process; each run needs views of its own snapshots.
+    DuckDBConnectionManager.close_all_connections()
+    scratch = tempfile.mkdtemp(prefix="chart-dbt-")
+    try:
+        result = dbtRunner(manifest=_manifest()).invoke(
+            [
+                *arguments,
+                "--project-dir", str(DBT_PROJECT),
+                "--profiles-dir", str(DBT_PROJECT),
+                "--target-path", scratch,
+                "--log-path", scratch,
+                "--log-level", "warn",
+                "--log-level-file", "none",
+                "--no-write-json",
+                "--no-print",
+            ]
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if not result.success:
+        failed = [node for node in getattr(result.result, "results", []) if str(node.status) in ("error", "fail")]
+        stale = next((node for node in failed if StaleModel.__name__ in (node.message or "")), None)
+        if stale is not None:
+            raise StaleModel(stale.message)
+        detail = "; ".join(f"{node.node.name}: {node.message}" for node in failed) or str(result.exception)
+        raise ModelError(f"dbt {arguments[0]} failed: {detail}")
+    return result
+
+
+_parsed: Any = None
+
+
+def _manifest() -> Any:
+    """The parsed project, kept for the life of the process."""
+    global _parsed
+    if _parsed is None:
+        from dbt.cli.main import dbtRunner
+
+        scratch = tempfile.mkdtemp(prefix="chart-dbt-")
+        try:
+            result = dbtRunner().invoke(
+                ["parse", "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT), "--target-path", scratch,
+                 "--log-path", scratch, "--log-level", "warn", "--log-level-file", "none", "--no-write-json", "--no-print"]
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if not result.success:
+            raise ModelError(f"dbt parse failed: {result.exception}")
+        _parsed = result.result
+    return _parsed

@@ -1,0 +1,331 @@
+"""What a dbt run works on: the events of every visit that new messages touch, whole, and nothing else.
+
+Sessions are recomputed from all of their events, so a run must know how far each touched visit reaches. A *chain* is a
+run of events of one session key with no silence over :sql:`session_gap`; visits never cross chains, so complete chains
+give the same visits however little else is read. Incremental runs find the chains' ends in silver.sessions, rebuilds in
+silver.events.
+
+Belongs here: the ``scope`` schema that the dbt models read. Does not belong here: the models (dbt_project), commits
+(``model``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Or
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS, SILVER_SESSIONS, SILVER_USER_SEGMENTS
+from chart_platform.lakehouse.duck import relation
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.lakehouse.progress import Progress
+from chart_platform.transform.segments import SegmentRule, longest_window
+from chart_platform.transform.silver import DISPLACED_KEY
+
+_MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
+SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
+_EVENT_COLUMNS = (
+    "event_id, event_type, ts, user_id_hash, geo_country, page_url, ab_variant, "
+    "affiliate_link_id, affiliate_target, payout_cents, event_dt"
+)
+
+Heads = Mapping[str, IcebergTable]
+
+
+class Scope:
+    """Builds the ``scope`` schema in a DuckDB connection from pinned table states (``heads`` by full name)."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, heads: Heads, rules: Sequence[SegmentRule]
+    ) -> None:
+        self._connection = connection
+        self._lake = lake
+        self._heads = heads
+        self._rules = rules
+        settings = lake.settings
+        gaps = {"timeout": f"interval {settings.session_timeout_minutes} minute", "cap": f"interval {settings.session_cap_hours} hour"}
+        connection.execute("create schema if not exists scope")
+        connection.execute(_MACROS.format(**gaps))
+        connection.execute(
+            f"create or replace table scope.settings as select {gaps['timeout']} as session_timeout, "
+            f"{gaps['cap']} as session_cap, $segment as comparison_path_segment",
+            {"segment": settings.comparison_path_segment},
+        )
+
+    def incremental(self, since: Progress | None, until: Progress, silver_snapshots: Iterable[int]) -> None:
+        """Scope of the messages in ``[since, until)`` of bronze, and of rows that silver.events replaced meanwhile."""
+        self._touched(since, until, silver_snapshots)
+        self._find_ends(from_events=False)
+        self._fetch_events("select event_id from scope.touched where session_key is null")
+        self._connection.execute("create or replace table scope.days as select distinct event_dt from scope.events")
+        self._doom(
+            "exists (select 1 from scope.extents as x where x.session_key = session_key_of(t.session_id) "
+            "and t.session_start_ts between x.low and x.high)",
+            "(t.event_id, t.event_dt) in (select (event_id, event_dt) from scope.events)",
+        )
+        self._evaluations(since.day if since is not None else None, until.day)
+
+    def rebuild(self, days: Sequence[date], horizon: date | None) -> None:
+        """Scope of whole event days: every visit that has an event in them."""
+        listing = ", ".join(f"(date '{day}')" for day in days)
+        self._connection.execute(f"create or replace table scope.days as select * from (values {listing}) as t (event_dt)")
+        events = self._read_events(In("event_dt", list(days)))
+        self._connection.execute(
+            f"create or replace table scope.touched as select session_key(session_id, user_id_hash) as session_key, ts, event_id from {events}"
+        )
+        self._find_ends(from_events=True)
+        self._fetch_events("select event_id from scope.touched where session_key is null")
+        in_days = "t.event_dt in (select event_dt from scope.days)"
+        self._doom(in_days, in_days)
+        self._evaluations_of_days(days, horizon)
+
+    def _touched(self, since: Progress | None, until: Progress, silver_snapshots: Iterable[int]) -> None:
+        offsets = since.offsets if since is not None else {}
+        ranges = [(p, offsets.get(p, 0), end) for p, end in sorted(until.offsets.items()) if end > offsets.get(p, 0)]
+        clauses = [f"(kafka_partition = {p} and kafka_offset >= {start} and kafka_offset < {end})" for p, start, end in ranges]
+        floor: BooleanExpression = GreaterThanOrEqual("kafka_offset", min((start for _, start, _ in ranges), default=0))
+        if since is not None:
+            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.day))
+        bronze = self._heads[BRONZE_EVENTS.full_name]
+        source = relation(bronze, BRONZE_EVENTS, self._lake.files(bronze, floor))
+        self._connection.execute(
+            f"""
+            create or replace table scope.touched as
+            select session_key(nullif(session.session_id, ''), nullif("user".user_id_hash, '')) as session_key, ts, event_id
+            from {source} where {" or ".join(clauses) or "false"}
+            """
+        )
+        silver = self._heads[SILVER_EVENTS.full_name]
+        for snapshot_id in silver_snapshots:
+            snapshot = silver.snapshot_by_id(snapshot_id)
+            assert snapshot is not None and snapshot.summary is not None
+            if displaced := snapshot.summary.additional_properties.get(DISPLACED_KEY):
+                self._connection.executemany(
+                    "insert into scope.touched select session_key($1, $2), epoch_ms($3::bigint), null", json.loads(displaced)
+                )
+
+    def _find_ends(self, from_events: bool) -> None:
+        """Make ``scope.extents``: per touched chain its key, first and last time (over-inclusive, never short)."""
+        connection = self._connection
+        connection.execute(
+            """
+            create or replace table scope.extents as
+            with gaps as (
+                select
+                    session_key,
+                    ts,
+                    coalesce(ts - lag(ts) over w > session_gap(session_key), false)::int as starts_chain
+                from (select distinct session_key, ts from scope.touched where session_key is not null)
+                window w as (partition by session_key order by ts)
+            ),
+
+            chains as (
+                select session_key, ts, sum(starts_chain) over (partition by session_key order by ts) as chain from gaps
+            )
+
+            select session_key, min(ts) as low, max(ts) as high from chains group by session_key, chain
+            """
+        )
+        connection.execute("create or replace table scope.known (session_key varchar, low timestamp, high timestamp)")
+        reach = "interval 0 hour" if from_events else "(select session_cap from scope.settings)"
+        scanned: set[date] = set()
+        while True:
+            span = connection.sql(
+                f"""
+                select distinct unnest(generate_series(
+                    date_trunc('day', low - session_gap(session_key) - {reach}),
+                    date_trunc('day', high + session_gap(session_key)),
+                    interval 1 day
+                ))::date from scope.extents
+                """
+            ).fetchall()
+            wanted = sorted({day for (day,) in span} - scanned)
+            if not wanted:
+                return
+            scanned |= set(wanted)
+            self._scan_known(wanted, from_events)
+            while self._grow():
+                pass
+
+    def _scan_known(self, days: Sequence[date], from_events: bool) -> None:
+        if from_events:
+            source = self._read_events(In("event_dt", list(days)))
+            columns = "session_key(k.session_id, k.user_id_hash) as session_key, k.ts as low, k.ts as high"
+        else:
+            sessions = self._heads[SILVER_SESSIONS.full_name]
+            source = relation(sessions, SILVER_SESSIONS, self._lake.files(sessions, In("event_dt", list(days))))
+            columns = "session_key_of(k.session_id) as session_key, k.session_start_ts as low, k.session_end_ts as high"
+        self._connection.execute(
+            f"""
+            insert into scope.known
+            select session_key, min(low), max(high) from (select {columns} from {source} as k)
+            where session_key in (select session_key from scope.extents)
+            group by session_key, {"date_trunc('hour', low)" if from_events else "low"}
+            """
+        )
+
+    def _grow(self) -> bool:
+        """Let every extent take in what lies within its key's gap. True if any grew."""
+        grown = self._connection.execute(
+            """
+            create or replace temp table grown as
+            select x.session_key, x.low, x.high, min(k.low) as new_low, max(k.high) as new_high
+            from scope.extents as x
+            join scope.known as k
+                on k.session_key = x.session_key
+                and k.high >= x.low - session_gap(x.session_key)
+                and k.low <= x.high + session_gap(x.session_key)
+            group by all
+            having min(k.low) < x.low or max(k.high) > x.high;
+            select count(*) from grown
+            """
+        ).fetchall()[0][0]
+        self._connection.execute(
+            """
+            update scope.extents as x
+            set low = least(x.low, g.new_low), high = greatest(x.high, g.new_high)
+            from grown as g
+            where x.session_key = g.session_key and x.low = g.low and x.high = g.high
+            """
+        )
+        return bool(grown)
+
+    def _fetch_events(self, anonymous: str) -> None:
+        """Make ``scope.events``: all events of the chains, and the touched ones that have neither visit nor visitor."""
+        hours = self._connection.sql(
+            """
+            select distinct unnest(generate_series(date_trunc('hour', low), high, interval 1 hour)) as hour from scope.extents
+            union
+            select distinct date_trunc('hour', ts) from scope.touched where session_key is null
+            """
+        ).fetchall()
+        by_day: dict[date, list[str]] = {}
+        for (hour,) in sorted(hours):
+            by_day.setdefault(hour.date(), []).append(f"{hour.hour:02d}")
+        clauses = [And(EqualTo("event_dt", day), In("event_hour", found)) for day, found in by_day.items()]
+        source = self._read_events(_any(clauses)) if clauses else relation(self._heads[SILVER_EVENTS.full_name], SILVER_EVENTS, [])
+        self._connection.execute(
+            f"""
+            create or replace table scope.events as
+            with keyed as (
+                select session_key(session_id, user_id_hash) as session_key, {_EVENT_COLUMNS} from {source}
+            )
+
+            select k.* from keyed as k
+            where exists (select 1 from scope.extents as x where x.session_key = k.session_key and k.ts between x.low and x.high)
+            union all
+            select k.* from keyed as k where k.session_key is null and k.event_id in ({anonymous})
+            """
+        )
+
+    def _read_events(self, row_filter: BooleanExpression) -> str:
+        silver = self._heads[SILVER_EVENTS.full_name]
+        return relation(silver, SILVER_EVENTS, self._lake.files(silver, row_filter))
+
+    def _doom(self, sessions: str, clicks: str) -> None:
+        """Say which existing rows the run's results replace."""
+        self.doomed = {
+            "silver.sessions": sessions,
+            "gold.fact_funnel": f"({sessions}) or (t.session_id, t.event_dt) in (select (session_id, event_dt) from intermediate.int_resegmented_visits)",
+            "gold.fact_affiliate_clicks": clicks,
+            "silver.user_segments": "t.user_id_hash in (select user_id_hash from scope.evaluations)",
+        }
+
+    def _evaluations(self, evaluated_until: date | None, horizon: date) -> None:
+        """Make ``scope.evaluations``: visitor and day whose segment membership must be judged (again).
+
+        A visit of day d counts in evaluations d+1 .. d+window. When the horizon (the newest ingestion day) moves,
+        every visitor in the window or in a segment is judged for the new days.
+        """
+        window = longest_window(self._rules)
+        sessions = self._recent_sessions((evaluated_until or horizon) - timedelta(days=window)) if evaluated_until else None
+        moved = ""
+        if sessions is not None and evaluated_until is not None and evaluated_until < horizon:
+            segments = self._heads[SILVER_USER_SEGMENTS.full_name]
+            rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
+            moved = f"""
+            union
+            select user_id_hash, unnest(generate_series(date '{evaluated_until}' + interval 1 day, date '{horizon}', interval 1 day))::date
+            from (
+                select user_id_hash from {sessions} as s where user_id_hash is not null
+                union
+                select user_id_hash from {rows} as r where valid_to is null
+            )
+            """
+        self._connection.execute(
+            f"""
+            create or replace table scope.evaluations as
+            with active as (
+                select user_id_hash, event_dt from scope.events
+                union
+                select user_id_hash, event_dt from {self._doomed_sessions()}
+            )
+
+            select user_id_hash, unnest(generate_series(
+                event_dt + interval 1 day, least(event_dt + interval {window} day, date '{horizon}'), interval 1 day
+            ))::date as evaluated_on
+            from active where user_id_hash is not null
+            {moved}
+            """
+        )
+        self._horizon(horizon, evaluated_until or horizon)
+
+    def _evaluations_of_days(self, days: Sequence[date], horizon: date | None) -> None:
+        window = longest_window(self._rules)
+        selects = ["select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on where false"]
+        segments = self._heads[SILVER_USER_SEGMENTS.full_name]
+        rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
+        for day in days:
+            if horizon is None or day > horizon:
+                continue
+            sessions = self._recent_sessions(day - timedelta(days=window), day)
+            selects.append(
+                f"select user_id_hash, date '{day}' from {sessions} as s where user_id_hash is not null "
+                f"union select user_id_hash, date '{day}' from {rows} as r "
+                f"where valid_from <= timestamp '{day}' and (valid_to is null or valid_to > timestamp '{day}')"
+            )
+        self._connection.execute(f"create or replace table scope.evaluations as {' union '.join(selects)}")
+        self._horizon(horizon or days[0], horizon or days[0])
+
+    def _doomed_sessions(self) -> str:
+        """Visits that the run replaces: their visitors may lose a segment even where no event of theirs is left."""
+        days = self._connection.sql(
+            "select distinct unnest(generate_series(date_trunc('day', low), high, interval 1 day))::date from scope.extents"
+        ).fetchall()
+        sessions = self._heads[SILVER_SESSIONS.full_name]
+        files = self._lake.files(sessions, In("event_dt", [day for (day,) in days])) if days else []
+        source = relation(sessions, SILVER_SESSIONS, files)
+        return f"(select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']})"
+
+    def _horizon(self, horizon: date, before: date) -> None:
+        """``horizon``: the last day that is evaluated after the run; ``before``: the last one evaluated before it."""
+        segments = self._heads[SILVER_USER_SEGMENTS.full_name]
+        rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
+        windows = ", ".join(f"({days})" for days in sorted({rule.window_days for rule in self._rules})) or "(1)"
+        self._connection.execute(
+            f"""
+            create or replace table scope.horizon as select date '{horizon}' as horizon, date '{before}' as horizon_before;
+            create or replace table scope.windows as select * from (values {windows}) as t (window_days);
+            create or replace table scope.old_segments as
+            select * from {rows} as r where user_id_hash in (select user_id_hash from scope.evaluations)
+            """
+        )
+
+    def _recent_sessions(self, first: date, before: date | None = None) -> str:
+        sessions = self._heads[SILVER_SESSIONS.full_name]
+        source = relation(sessions, SILVER_SESSIONS, self._lake.files(sessions, GreaterThanOrEqual("event_dt", first)))
+        until = f"and event_dt < date '{before}'" if before else ""
+        return f"(select * from {source} where event_dt >= date '{first}' {until})"
+
+
+def _any(clauses: Sequence[BooleanExpression]) -> BooleanExpression:
+    """Or of the clauses as a balanced tree: PyIceberg's visitors recurse, and a month of hours would overflow a chain."""
+    if len(clauses) == 1:
+        return clauses[0]
+    middle = len(clauses) // 2
+    return Or(_any(clauses[:middle]), _any(clauses[middle:]))

@@ -1,0 +1,62 @@
+with visits as (
+    select
+        session_id,
+        user_id_hash,
+        session_start_ts,
+        saw_comparison,
+        chart_interactions > 0 as interacted_chart,
+        affiliate_clicks > 0 as clicked_affiliate,
+        affiliate_target,
+        payout_cents,
+        ab_variant,
+        geo_country,
+        event_dt
+    from {{ ref('int_visits') }}
+    union all
+    select
+        funnel.session_id,
+        funnel.user_id_hash,
+        funnel.session_start_ts,
+        funnel.saw_comparison,
+        funnel.interacted_chart,
+        funnel.clicked_affiliate,
+        funnel.affiliate_target,
+        funnel.payout_cents,
+        funnel.ab_variant,
+        funnel.geo_country,
+        funnel.event_dt
+    from {{ this }} as funnel
+    semi join {{ ref('int_resegmented_visits') }} as resegmented
+        on funnel.session_id = resegmented.session_id and funnel.event_dt = resegmented.event_dt
+),
+
+memberships as (
+    select
+        visits.session_id,
+        visits.event_dt,
+        list(user_segments.segment_key order by user_segments.segment_key) as segments
+    from visits
+    inner join {{ ref('user_segments') }} as user_segments
+        on
+            visits.user_id_hash = user_segments.user_id_hash
+            and visits.session_start_ts >= user_segments.valid_from
+            and visits.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
+    group by visits.session_id, visits.event_dt
+)
+
+select
+    visits.session_id,
+    visits.user_id_hash,
+    visits.session_start_ts,
+    visits.saw_comparison,
+    visits.interacted_chart,
+    visits.clicked_affiliate,
+    visits.affiliate_target,
+    cast(visits.payout_cents as bigint) as payout_cents,
+    coalesce(memberships.segments, cast([] as varchar [])) as segments,
+    visits.ab_variant,
+    visits.geo_country,
+    visits.event_dt
+from visits
+left join memberships
+    on visits.session_id = memberships.session_id and visits.event_dt = memberships.event_dt

@@ -1,0 +1,28 @@
+-- One row a visit in scope, with what sessions and the funnel say of it.
+with visits as (
+    select
+        session_id,
+        session_start_ts,
+        arg_min(user_id_hash, (ts, event_id)) as user_id_hash,
+        max(ts) as session_end_ts,
+        count(*) filter (where event_type = 'page_view') as pageviews,
+        count(*) filter (where event_type = 'chart_interaction') as chart_interactions,
+        count(*) filter (where event_type = 'affiliate_click') as affiliate_clicks,
+        arg_min(page_url, (ts, event_id)) as first_page_url,
+        arg_max(page_url, (ts, event_id)) as last_page_url,
+        arg_min(ab_variant, (ts, event_id)) as ab_variant,
+        arg_min(geo_country, (ts, event_id)) as geo_country,
+        coalesce(
+            bool_or({{ is_comparison_page('page_url') }}) filter (where event_type = 'page_view'), false
+        ) as saw_comparison,
+        arg_min(affiliate_target, (ts, event_id)) filter (where event_type = 'affiliate_click') as affiliate_target,
+        coalesce(sum(payout_cents) filter (where event_type = 'affiliate_click'), 0) as payout_cents
+    from {{ ref('int_sessionized_events') }}
+    group by session_id, session_start_ts
+)
+
+select
+    *,
+    cast(session_start_ts as date) as event_dt
+from visits
+where cast(session_start_ts as date) in (select event_dt from {{ source('scope', 'days') }})
