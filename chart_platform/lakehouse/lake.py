@@ -159,7 +159,7 @@ def advance(current: Progress | None, start: Mapping[int, int], target: Progress
     """The exactly-once rule: the progress a commit of ``[start, target.offsets)`` records on top of ``current``.
 
     Returns None when everything is already there (the same batch ran twice). Offsets of partitions that the batch
-    does not name stay as they are.
+    does not name stay as they are. A table without progress takes any start: it adopts the topic where Kafka begins.
 
     Raises:
         StaleWriter: a partition stands neither at its start nor at or past its end, or the topic was recreated.
@@ -169,8 +169,8 @@ def advance(current: Progress | None, start: Mapping[int, int], target: Progress
             f"Topic {target.topic!r} was recreated: the table holds offsets of topic id {current.topic_id}, Kafka now has "
             f"{target.topic_id}. Point CHART_KAFKA_TOPIC at a new name or start a new CHART_HOME; offsets can't be mixed."
         )
-    have = dict(current.offsets) if current is not None else {}
-    if all(have.get(p, 0) >= end for p, end in target.offsets.items()):
+    have = dict(current.offsets) if current is not None else dict(start)
+    if current is not None and all(have.get(p, 0) >= end for p, end in target.offsets.items()):
         return None
     wrong = {p: (have.get(p, 0), start[p]) for p in target.offsets if have.get(p, 0) != start[p]}
     if wrong:

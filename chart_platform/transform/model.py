@@ -8,14 +8,10 @@ since, and the run starts over. Belongs here: that life cycle. Does not belong h
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -36,17 +32,13 @@ from chart_platform.lakehouse.duck import configure, relation, rows
 from chart_platform.lakehouse.lake import Change, Lake, paths
 from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.lakehouse.rewrite import replace_rows
+from chart_platform.transform.dbt import DbtFailed, invoke
 from chart_platform.transform.ingest import Audit
 from chart_platform.transform.scope import SILVER_SNAPSHOT_KEY, Scope
 from chart_platform.transform.segments import load_rules, membership_macro
 
-DBT_PROJECT = Path(__file__).parents[2] / "dbt_project"
 DERIVED: tuple[Table, ...] = (SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL, FACT_AFFILIATE_CLICKS)
 _log = logging.getLogger(__name__)
-
-
-class ModelError(RuntimeError):
-    """dbt failed. The message holds what it said."""
 
 
 class StaleModel(RuntimeError):
@@ -71,7 +63,6 @@ class ModelRun:
     days: Sequence[date] | None
     audit: Audit
     results: dict[str, TableResult] = field(default_factory=dict)
-    idle: bool = False
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Pin the tables, make their views and the ``scope`` schema in dbt's connection."""
@@ -148,7 +139,7 @@ class ModelRun:
 
         def decide(current: IcebergTable) -> Change | None:
             if paths(self.lake.files(current, where)) != paths(candidates):
-                raise StaleModel(f"Table {full_name} was changed by another run while this one computed; run it again.")
+                raise StaleModel(f"{StaleModel.__name__}: table {full_name} was changed by another run while this one computed; run it again.")
             carried = summary or _carried(current)
             change = replace_rows(
                 connection, self.lake, current, declared, candidates, self.doomed[full_name], fresh, (), progress, carried
@@ -208,15 +199,12 @@ def run(
     lake: Lake,
     audit: Audit,
     days: Sequence[date] | None = None,
-    select: Sequence[str] = (),
-    invoke: Callable[[list[str]], Any] | None = None,
     attempts: int = 6,
 ) -> dict[str, TableResult]:
     """Run the dbt models: incrementally, or for whole event ``days``. Returns what each table got.
 
     Raises:
-        ModelError: dbt failed, with its messages.
-        StaleModel: other runs kept changing the same days, ``attempts`` times.
+        DbtFailed: a model failed; or other runs kept changing the same days, ``attempts`` times.
     """
     global _current
     if days is None and up_to_date(lake):
@@ -224,70 +212,14 @@ def run(
     for attempt in range(attempts):
         _current = ModelRun(lake, days, audit)
         try:
-            (invoke or invoke_dbt)(["run", *(["--select", *select] if select else [])])
+            invoke(lake.settings, ["run"])
             return _current.results
-        except StaleModel:
-            if attempt == attempts - 1:
+        except DbtFailed as error:
+            # dbt tells errors of a plugin apart by their text only.
+            if StaleModel.__name__ not in str(error) or attempt == attempts - 1:
                 raise
             _log.warning("Another run changed the same days; computing again (attempt %d).", attempt + 2)
             time.sleep(0.5 * 2**attempt)
         finally:
             _current = None
     raise AssertionError("unreachable")
-
-
-def invoke_dbt(arguments: list[str]) -> Any:
-    """Call dbt in this process. One call costs a second here, against 13-24 s for its command line."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-
-    # dbt keeps its in-memory database for the life of the process; each run needs views of its own snapshots.
-    DuckDBConnectionManager.close_all_connections()
-    scratch = tempfile.mkdtemp(prefix="chart-dbt-")
-    try:
-        result = dbtRunner(manifest=_manifest()).invoke(
-            [
-                *arguments,
-                "--project-dir", str(DBT_PROJECT),
-                "--profiles-dir", str(DBT_PROJECT),
-                "--target-path", scratch,
-                "--log-path", scratch,
-                "--log-level", "warn",
-                "--log-level-file", "none",
-                "--no-write-json",
-                "--no-print",
-            ]
-        )  # fmt: skip
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if not result.success:
-        failed = [node for node in getattr(result.result, "results", []) if str(node.status) in ("error", "fail")]
-        stale = next((node for node in failed if StaleModel.__name__ in (node.message or "")), None)
-        if stale is not None:
-            raise StaleModel(stale.message)
-        detail = "; ".join(f"{node.node.name}: {node.message}" for node in failed) or str(result.exception)
-        raise ModelError(f"dbt {arguments[0]} failed: {detail}")
-    return result
-
-
-_parsed: Any = None
-
-
-def _manifest() -> Any:
-    """The parsed project, kept for the life of the process."""
-    global _parsed
-    if _parsed is None:
-        from dbt.cli.main import dbtRunner
-
-        scratch = tempfile.mkdtemp(prefix="chart-dbt-")
-        try:
-            result = dbtRunner().invoke(
-                ["parse", "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT), "--target-path", scratch,
-                 "--log-path", scratch, "--log-level", "warn", "--log-level-file", "none", "--no-write-json", "--no-print"]
-            )  # fmt: skip
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        if not result.success:
-            raise ModelError(f"dbt parse failed: {result.exception}")
-        _parsed = result.result
-    return _parsed

@@ -25,6 +25,7 @@ from chart_platform.lakehouse.duck import connect, relation, rows
 from chart_platform.lakehouse.lake import Change, Lake, paths
 from chart_platform.lakehouse.progress import progress_of
 from chart_platform.lakehouse.rewrite import in_order, replace_rows
+from chart_platform.transform.ingest import Audit
 
 _SQL = (Path(__file__).parent / "silver.sql").read_text()
 DISPLACED_KEY = "chart.displaced-sessions"
@@ -58,7 +59,7 @@ def _unseen(offsets: Mapping[int, int], until: Mapping[int, int]) -> str:
     return " or ".join(clauses) or "false"
 
 
-def update(lake: Lake) -> SilverResult:
+def update(lake: Lake, audit: Audit) -> SilverResult:
     """Take in every bronze row that silver.events has not seen, in one commit. Costs what the new rows cost."""
     outcome = SilverResult()
     connection = connect(lake.settings)
@@ -75,7 +76,7 @@ def update(lake: Lake) -> SilverResult:
         new_rows = GreaterThanOrEqual("kafka_offset", floor)
         files = lake.files(bronze, And(new_rows, GreaterThanOrEqual("ingest_dt", seen.day)) if seen is not None else new_rows)
         _stage(connection, relation(bronze, BRONZE_EVENTS, files), _unseen(offsets, target.offsets))
-        change, outcome = _merge(connection, lake, silver)
+        change, outcome = _merge(connection, lake, silver, audit)
         return Change(change.add, change.remove, target, change.summary)
 
     committed = lake.commit(SILVER_EVENTS, decide)
@@ -102,7 +103,9 @@ def _stage(connection: duckdb.DuckDBPyConnection, bronze: str, scope: str) -> No
     )
 
 
-def _merge(connection: duckdb.DuckDBPyConnection, lake: Lake, silver: IcebergTable) -> tuple[Change, SilverResult]:
+def _merge(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, silver: IcebergTable, audit: Audit
+) -> tuple[Change, SilverResult]:
     """The change that merges ``incoming`` into the table, first received first."""
     days = [day for (day,) in connection.sql("select distinct event_dt from incoming order by 1").fetchall()]
     candidates = _candidates(connection, silver, lake.files(silver, In("event_dt", days))) if days else []
@@ -133,6 +136,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, lake: Lake, silver: IcebergTab
         "select * from incoming anti join existing using (event_id, event_dt) union all by name select * from winners",
         SILVER_EVENTS,
     )
+    audit(SILVER_EVENTS, added)
     change = replace_rows(
         connection,
         lake,
@@ -176,7 +180,7 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(connection.sql(f"select count(*) from {table}").fetchall()[0][0])
 
 
-def rebuild(lake: Lake, day: date) -> SilverResult:
+def rebuild(lake: Lake, day: date, audit: Audit) -> SilverResult:
     """Replace event day ``day`` by what bronze says of it. The progress stays: later rows are still merged in."""
     outcome = SilverResult()
     connection = connect(lake.settings)
@@ -196,6 +200,7 @@ def rebuild(lake: Lake, day: date) -> SilverResult:
         scope = f"ts >= timestamp '{start}' and ts < timestamp '{start + timedelta(days=1)}'"
         _stage(connection, relation(bronze, BRONZE_EVENTS, files), scope)
         added = in_order(rows(connection, "select * from incoming", SILVER_EVENTS), SILVER_EVENTS)
+        audit(SILVER_EVENTS, added)
         messages = _count(connection, "messages")
         outcome = SilverResult(messages, added.num_rows, 0, messages - added.num_rows, {day: added.num_rows})
         if not old and not added.num_rows:

@@ -1,0 +1,25 @@
+"""The code location. ``build_definitions`` is the one seam for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from chart_platform.defs import bronze, gold, silver, streams
+from chart_platform.defs.resources import Platform
+
+
+def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All of the platform's Dagster objects, with resources swapped by name where a test needs it."""
+    return dg.Definitions(
+        assets=[bronze.topic, bronze.bronze, silver.silver_events, gold.models, gold.analytics_duckdb],
+        jobs=[streams.events_to_gold],
+        sensors=[streams.kafka_sensor],
+        resources={"platform": Platform(), **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,1 @@
+"""Dagster objects, thin: decorators and configs around functions that know nothing of Dagster."""

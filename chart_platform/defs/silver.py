@@ -1,0 +1,54 @@
+"""silver.events as an asset."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from chart_platform.contracts.tables import SILVER_EVENTS
+from chart_platform.defs.metadata import by_day, spec, table_metadata
+from chart_platform.defs.modes import is_incremental, log_other_days
+from chart_platform.defs.partitions import daily
+from chart_platform.defs.resources import Platform
+from chart_platform.quality.schemas import ContractBreach, audit
+from chart_platform.transform import silver
+
+_KEY = dg.AssetKey(["silver", "events"])
+
+
+@dg.multi_asset(
+    name="silver_events",
+    specs=[spec(SILVER_EVENTS, deps=[dg.AssetKey(["bronze", "events"])], kinds={"iceberg", "duckdb"})],
+    check_specs=[
+        dg.AssetCheckSpec("contract", asset=_KEY, description="Pandera: the rows keep the table's contract."),
+        dg.AssetCheckSpec(
+            "accounting", asset=_KEY, description="Messages read = events inserted + events replaced + duplicates dropped."
+        ),
+    ],
+    partitions_def=daily,
+)
+def silver_events(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
+    lake = platform.lake()
+    day = date.fromisoformat(context.partition_key)
+    try:
+        result = silver.update(lake, audit) if is_incremental(context) else silver.rebuild(lake, day, audit)
+    except ContractBreach as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    log_other_days(context, _KEY, result.days)
+    figures = {
+        "batch/messages": result.messages,
+        "batch/inserted": result.inserted,
+        "batch/replaced": result.replaced,
+        "batch/duplicates": result.duplicates,
+    }
+    yield dg.MaterializeResult(
+        asset_key=_KEY, metadata=table_metadata(lake, SILVER_EVENTS, day) | figures | {"batch/days": by_day(result.days)}
+    )
+    yield dg.AssetCheckResult(asset_key=_KEY, check_name="contract", passed=True, metadata={"rows": result.inserted})
+    yield dg.AssetCheckResult(
+        asset_key=_KEY,
+        check_name="accounting",
+        passed=result.messages == result.inserted + result.replaced + result.duplicates,
+        metadata=figures,
+    )

@@ -1,0 +1,87 @@
+"""Running the pipeline without daemon and UI: the same Dagster job, executed here until nothing is left.
+
+Belongs here: the headless loop that `ingest`, `demo` and tests share. Does not belong here: assets (``defs``), printing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from chart_platform.settings import Settings
+
+
+class PipelineFailed(RuntimeError):  # noqa: N818
+    """A run failed; the message names the step and its error."""
+
+
+@dataclass
+class PipelineReport:
+    """What the runs did: how many there were, messages taken in, checks that failed."""
+
+    runs: int = 0
+    messages: int = 0
+    failed_checks: list[str] = field(default_factory=list)
+
+
+def dagster_home(settings: Settings) -> str:
+    home = settings.root / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    return str(home)
+
+
+def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int], None] | None = None) -> PipelineReport:
+    """Run batches until the lake is level with Kafka. Each run is recorded in the instance's Dagster history.
+
+    ``on_run`` is told the report and the messages still unread after each run.
+
+    Raises:
+        PipelineFailed: a run failed; what was committed before stays.
+    """
+    os.environ.setdefault("DAGSTER_HOME", dagster_home(settings))
+    from chart_platform.definitions import defs
+    from chart_platform.defs.streams import JOB_NAME, next_batch, request
+    from chart_platform.lakehouse.lake import Lake
+    from chart_platform.transform.source import unread
+
+    report = PipelineReport()
+    job = defs.resolve_job_def(JOB_NAME)
+    lake = Lake(settings)
+    with dg.DagsterInstance.get() as instance:
+        while True:
+            plan = unread(lake)
+            batch = next_batch(lake, plan)
+            if batch is None:
+                return report
+            wanted = request(batch, 0)
+            result = job.execute_in_process(
+                run_config=wanted.run_config,
+                partition_key=wanted.partition_key,
+                tags=dict(wanted.tags),
+                instance=instance,
+                raise_on_error=False,
+            )
+            if not result.success:
+                raise PipelineFailed(_why(result))
+            report.runs += 1
+            report.messages += batch.messages
+            report.failed_checks += [
+                f"{e.asset_key.to_user_string()}:{e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed
+            ]
+            if on_run is not None:
+                on_run(report, max(0, sum(plan.lag.values()) - batch.messages))
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            detail = event.step_failure_data.user_failure_data
+            text = detail.description if detail is not None and detail.description else str(error.message if error else "")
+            return f"Step {event.step_key} failed: {text.strip()}"
+    return "The run failed before its first step; see the Dagster log."

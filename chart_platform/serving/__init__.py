@@ -1,0 +1,1 @@
+"""What people outside the pipeline read."""

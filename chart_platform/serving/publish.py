@@ -1,0 +1,51 @@
+"""The analysts' DuckDB file: views of every table, pinned to one snapshot each, swapped in by an atomic rename.
+
+The file holds views over the tables' immutable Parquet files, not copies, so publishing costs the same after a day and
+after a year. Replaced files stay on disk for a day (``lakehouse.maintenance``), so an open file keeps working meanwhile.
+Belongs here: that file. Does not belong here: dashboards, APIs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from chart_platform.lakehouse.duck import create_views, quote
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.settings import Settings
+
+
+def published_file(settings: Settings) -> Path:
+    return settings.root / "published" / "chart.duckdb"
+
+
+def publish(lake: Lake) -> Path:
+    """Write the file anew and put it in place. Readers of the old one are not disturbed."""
+    target = published_file(lake.settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(f".{os.getpid()}.tmp")
+    fresh.unlink(missing_ok=True)
+    connection = duckdb.connect()
+    # The storage version of DuckDB 1.5, so that older clients open the file too.
+    connection.execute(f"attach '{quote(str(fresh))}' as published (storage_version 'v1.5.0')")
+    connection.execute("use published")
+    create_views(connection, lake)
+    connection.execute(
+        """
+        create view gold.funnel_daily as
+        select
+            event_dt,
+            ab_variant,
+            count(*) as sessions,
+            count(*) filter (saw_comparison) as saw_comparison,
+            count(*) filter (saw_comparison and interacted_chart) as interacted_chart,
+            count(*) filter (saw_comparison and interacted_chart and clicked_affiliate) as clicked_affiliate,
+            sum(payout_cents) as payout_cents
+        from gold.fact_funnel group by all
+        """
+    )
+    connection.close()
+    os.replace(fresh, target)
+    return target

@@ -1,0 +1,79 @@
+"""Fixtures that several folders of tests share: the real Kafka.
+
+Belongs here: what is dear to start and good for all. Does not belong here: what one folder needs (its own conftest).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chart_platform.settings import Settings
+from chart_platform.stream.broker import LocalBroker
+from chart_platform.stream.topics import ensure_topics
+
+KafkaTopics = Callable[..., Settings]
+
+
+def free_port_pair() -> int:
+    """A free port whose next one is free too, as the embedded broker needs them."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings that reach a real Kafka, one for the whole session, shared by the workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-kafka"
+    shared.mkdir(exist_ok=True)
+    with _one_worker_at_a_time(shared):
+        port_file = shared / "port"
+        if not port_file.exists():
+            port_file.write_text(str(free_port_pair()))
+        port = int(port_file.read_text())
+        broker = LocalBroker(Settings(home=shared, kafka_port=port))
+        broker.start()
+        (shared / f"user-{os.getpid()}").touch()
+    # Named as an external cluster, so that tests may give each its own home.
+    yield Settings(home=shared, kafka_bootstrap_servers=f"127.0.0.1:{port}")
+    with _one_worker_at_a_time(shared):
+        (shared / f"user-{os.getpid()}").unlink()
+        if not list(shared.glob("user-*")):
+            broker.stop()
+
+
+@pytest.fixture
+def kafka_topics(kafka: Settings, tmp_path: Path) -> KafkaTopics:
+    """``kafka_topics(kafka_partitions=3, …)`` makes fresh topics and gives settings for them with a home of their own."""
+
+    def make(**settings: Any) -> Settings:
+        name = f"events.{uuid.uuid4().hex[:12]}"
+        given = {"home": tmp_path, "kafka_topic": name, "kafka_dlq_topic": f"{name}.dlq", **settings}
+        made = kafka.model_copy(update=given)
+        ensure_topics(made)
+        return made
+
+    return make
+
+
+@contextmanager
+def _one_worker_at_a_time(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
