@@ -337,6 +337,9 @@ def _server_properties(settings: Settings, data: Path) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # After a kill the new broker must wait until the old one's registration runs out: 9 s by default.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         # The default of 128 MB would be a quarter of the heap; nothing but internal topics is compacted.
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
     }

@@ -51,7 +51,7 @@ class TopicOffsets:
 
     def latest(self) -> dict[int, int]:
         """Where each partition ends for readers: the last stable offset, so that no open transaction is read half."""
-        return {p: found.offset for p, found in self._ask(OffsetSpec.latest()).items()}
+        return {p: found.offset for p, found in self._ask(OffsetSpec.latest(), IsolationLevel.READ_COMMITTED).items()}
 
     def day_starts(self, days: Iterable[date], latest: Mapping[int, int]) -> dict[date, dict[int, int]]:
         """The first offset of each partition appended on or after each day, bounded by ``latest``.
@@ -107,20 +107,30 @@ class TopicOffsets:
 
     def _ends(self) -> tuple[dict[int, int], dict[int, int]]:
         """Latest and earliest offsets, in one round trip."""
-        found = self._ask_all({"latest": OffsetSpec.latest(), "earliest": OffsetSpec.earliest()})
+        found = self._ask_all(
+            {"latest": OffsetSpec.latest(), "earliest": OffsetSpec.earliest()}, IsolationLevel.READ_COMMITTED
+        )
         latest, earliest = ({p: at.offset for p, at in found[name].items()} for name in ("latest", "earliest"))
         return latest, earliest
 
-    def _ask(self, question: OffsetSpec) -> dict[int, ListOffsetsResultInfo]:
-        return self._ask_all({None: question})[None]
+    def _ask(
+        self, question: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, ListOffsetsResultInfo]:
+        return self._ask_all({None: question}, isolation)[None]
 
-    def _ask_all(self, questions: Mapping[_Name, OffsetSpec]) -> dict[_Name, dict[int, ListOffsetsResultInfo]]:
-        """Put all questions at once, so that they cost one round trip."""
+    def _ask_all(
+        self, questions: Mapping[_Name, OffsetSpec], isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[_Name, dict[int, ListOffsetsResultInfo]]:
+        """Put all questions at once, so that they cost one round trip.
+
+        Only ends are asked read-committed. To questions about times the broker would then answer "none" for a whole
+        partition as soon as the message found belongs to an open transaction.
+        """
         partitions = [TopicPartition(self.topic, p) for p in self._all_partitions()]
         asked = {
             name: self._client.list_offsets(
                 dict.fromkeys(partitions, question),
-                isolation_level=IsolationLevel.READ_COMMITTED,
+                isolation_level=isolation,
                 request_timeout=_TIMEOUT_SECONDS,
             )
             for name, question in questions.items()

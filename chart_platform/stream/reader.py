@@ -55,7 +55,8 @@ class OffsetOutOfRange(ReadFailed):
             )
         else:
             why = (
-                f"it ends at {latest}: the topic was recreated or truncated after this range was planned. Check that "
+                f"readers may go up to {latest}: the range reaches into an open transaction, or the topic was recreated "
+                f"or truncated after it was planned. Plan again when the transaction has ended, or check that "
                 f"CHART_KAFKA_TOPIC and the cluster are those the range was planned on."
             )
         super().__init__(f"{where}: {why}")
@@ -152,7 +153,7 @@ def read_ranges(
                     raise ReadStalled(
                         f"Topic {topic!r} gave nothing for {stall_timeout_seconds:g} s at offset {position} of "
                         f"partition {offsets.partition}, {offsets.end - position} offsets before the end: the broker "
-                        f"at {settings.bootstrap_servers} is down, or a transaction is open there. Read again when "
+                        f"at {settings.bootstrap_servers} is down or unreachable. Read again when "
                         f"the broker answers; nothing was committed."
                     )
         if len(chunk):

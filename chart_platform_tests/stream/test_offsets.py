@@ -17,8 +17,9 @@ from chart_platform.settings import Settings
 from chart_platform.stream.clients import admin, producer
 from chart_platform.stream.offsets import TopicOffsets
 from chart_platform.stream.planning import DayBatch, OffsetRange, plan_batches
-from chart_platform.stream.topics import TopicContradiction, TopicMissing
+from chart_platform.stream.topics import TopicMissing
 from chart_platform_tests.conftest import KafkaTopics
+from chart_platform_tests.stream.conftest import wait_for_end
 
 pytestmark = pytest.mark.kafka
 
@@ -34,8 +35,8 @@ def dated(kafka: Settings) -> Settings:
     """An empty topic of 3 partitions that takes its times from the producer."""
     settings = kafka.model_copy(update={"kafka_topic": f"dated.{uuid.uuid4().hex[:12]}"})
     new = NewTopic(settings.kafka_topic, 3, 1, config={"message.timestamp.type": "CreateTime"})
-    for made in admin(settings).create_topics([new]).values():
-        made.result()
+    client = admin(settings)
+    client.create_topics([new])[settings.kafka_topic].result()
     return settings
 
 
@@ -44,6 +45,12 @@ def write(settings: Settings, partition: int, *times: int) -> None:
     for time in times:
         sender.produce(settings.kafka_topic, b"x", partition=partition, timestamp=time)
         sender.flush()
+
+
+def drop(settings: Settings, partition: int, before: int) -> None:
+    client = admin(settings)
+    for dropped in client.delete_records([TopicPartition(settings.kafka_topic, partition, before)]).values():
+        dropped.result()
 
 
 def test_a_day_starts_at_its_first_message_midnight_included(dated: Settings) -> None:
@@ -102,8 +109,7 @@ def test_what_is_asked_is_enough_to_plan_months_of_backlog(dated: Settings) -> N
 
 def test_dropped_messages_move_the_beginning(dated: Settings) -> None:
     write(dated, 0, at(D1, 1), at(D1, 2), at(D2, 1))
-    for deleted in admin(dated).delete_records([TopicPartition(dated.kafka_topic, 0, 2)]).values():
-        deleted.result()
+    drop(dated, 0, before=2)
     offsets = TopicOffsets(dated)
     assert offsets.earliest() == {0: 2, 1: 0, 2: 0}
     assert offsets.day_starts([D1], offsets.latest())[D1][0] == 2
@@ -125,18 +131,12 @@ def test_messages_of_an_open_or_aborted_transaction_are_planned_only_once_it_end
     assert offsets.latest() == {0: 2}
     assert list(offsets.unread({0: 1}).day_starts) == [today]
     sender.abort_transaction()
-    assert offsets.latest() == {0: 4}
+    wait_for_end(settings, 4)
     # Only an aborted message and its marker are left, which no reader sees; they have a day all the same.
     assert offsets.unread({0: 2}).day_starts == {today: {0: 0}}
     assert offsets.unread({0: 3}).day_starts == {today: {0: 0}}
 
 
-def test_messages_without_time_are_refused(dated: Settings) -> None:
-    write(dated, 0, 1)
-    with pytest.raises(TopicContradiction, match="without append time"):
-        TopicOffsets(dated).unread({0: 0, 1: -1})
-
-
 def test_a_missing_topic_is_named(kafka: Settings) -> None:
-    with pytest.raises(TopicMissing, match="'no.such.topic'"):
+    with pytest.raises(TopicMissing, match=r"'no\.such\.topic'"):
         TopicOffsets(kafka, "no.such.topic").latest()
