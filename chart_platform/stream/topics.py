@@ -150,20 +150,20 @@ def _create(client: AdminClient, settings: Settings, topic: str, rules: Sequence
                 f"partitions and {settings.kafka_replication_factor} replicas: {error.args[0].str()}. Create it by "
                 f"hand, or set CHART_KAFKA_PARTITIONS and CHART_KAFKA_REPLICATION_FACTOR to what the cluster allows."
             ) from error
-        return
-    _wait_until_led(client, topic, settings.kafka_partitions)
+    # Whoever created it: somebody else may have done so an instant ago.
+    _wait_until_led(client, topic)
 
 
-def _wait_until_led(client: AdminClient, topic: str, partitions: int) -> None:
+def _wait_until_led(client: AdminClient, topic: str) -> None:
     """Creation returns before the brokers know of it; who asks at once would be told that there is no such topic."""
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         known = client.list_topics(topic, timeout=_TIMEOUT_SECONDS).topics[topic]
-        if known.error is None and sum(p.leader >= 0 for p in known.partitions.values()) == partitions:
+        if known.error is None and all(partition.leader >= 0 for partition in known.partitions.values()):
             return
         time.sleep(0.05)
     raise TopicMissing(
-        f"Topic {topic!r} was created, but not all of its {partitions} partitions have a leader after "
+        f"Topic {topic!r} exists, but not all of its partitions have a leader after "
         f"{_TIMEOUT_SECONDS:g} s: check the brokers' health, then run this again."
     )
 

@@ -25,7 +25,7 @@ from chart_platform.stream.broker import (
 )
 from chart_platform.stream.clients import producer
 from chart_platform.stream.planning import OffsetRange
-from chart_platform.stream.reader import read_ranges
+from chart_platform.stream.reader import ReadStalled, read_ranges
 from chart_platform.stream.topics import ensure_topics, topic_identity
 from chart_platform_tests.conftest import free_port_pair
 
@@ -82,6 +82,23 @@ def test_a_recorded_pid_that_now_belongs_to_another_process_is_left_alone(settin
         broker.stop()
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_reader_whose_broker_went_away_says_where_it_stopped(settings: Settings) -> None:
+    two = settings.model_copy(update={"kafka_partitions": 2})
+    broker = LocalBroker(two)
+    broker.start()
+    ensure_topics(two)
+    sender = producer(two)
+    for partition in (0, 1):
+        sender.produce(two.kafka_topic, b"x", partition=partition)
+    sender.flush()
+    ranges = [OffsetRange(0, 0, 1), OffsetRange(1, 0, 1)]
+    reading = read_ranges(two, two.kafka_topic, ranges, chunk_messages=1, stall_timeout_seconds=0.5)
+    assert next(reading).values == [b"x"]
+    broker.stop()
+    with pytest.raises(ReadStalled, match=r"gave nothing for 0\.5 s at offset 0 of partition 1"):
+        next(reading)
 
 
 @pytest.mark.parametrize("which", [0, 1])
