@@ -23,9 +23,9 @@ from chart_platform.contracts.events import Accepted, Reason
 from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS
 from chart_platform.lakehouse.duck import connect
 from chart_platform.settings import Settings
+from chart_platform.stream.load import ORIGIN_HEADER
 
 _SQL = (Path(__file__).parent / "decode.sql").read_text()
-ORIGIN_HEADER = "chart-origin"
 
 
 class Chunk(Protocol):
@@ -223,3 +223,30 @@ def decode_all(decoder: Decoder, chunks: Iterator[Chunk], target_rows: int = 250
             held.clear()
     if held:
         yield joined()
+
+
+@dataclass
+class _Lines:
+    """Lines of a file as a chunk that was appended just now, for :func:`judge_lines`."""
+
+    values: list[bytes | None]
+    partitions: list[int]
+    offsets: list[int]
+    timestamps: list[int]
+
+    def headers(self, _index: int) -> list[tuple[str, bytes | None]]:
+        return []
+
+    def key(self, _index: int) -> bytes | None:
+        return None
+
+
+def judge_lines(decoder: Decoder, lines: Sequence[bytes]) -> dict[int, str]:
+    """The reasons of each line that bronze would refuse if it were sent now, by index."""
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    chunk = _Lines(list(lines), [0] * len(lines), list(range(len(lines))), [now] * len(lines))
+    letters = decoder.decode(chunk).dead_letters.select(["kafka_offset", "reasons"]).to_pylist()
+    return {
+        letter["kafka_offset"]: "; ".join(f"{r['pointer'] or '/'} {r['message']}" for r in letter["reasons"])
+        for letter in letters
+    }

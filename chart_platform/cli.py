@@ -1,0 +1,348 @@
+"""``chart-platform``: the command line. Parses arguments, calls, prints; what happens is elsewhere.
+
+Every command that needs Kafka starts the embedded broker of its CHART_HOME if none runs, and stops what it started.
+Exit codes: 0 done, 1 the answer is no or something failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from chart_platform.settings import Settings, get_settings
+
+app = typer.Typer(
+    help="Clickstream data platform for product-comparison pages: Kafka in, Iceberg out, every event accounted for.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+schemas = typer.Typer(help="The event contract and its versions.", no_args_is_help=True)
+app.add_typer(schemas, name="schemas")
+
+_err = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON on standard output.")]
+
+
+def _plain_errors() -> tuple[type[BaseException], ...]:
+    """Errors that explain themselves: printed without a traceback."""
+    import duckdb
+    from confluent_kafka import KafkaException
+    from pyiceberg.exceptions import RESTError
+
+    return (RuntimeError, ValueError, OSError, KeyError, duckdb.Error, KafkaException, RESTError)
+
+
+def main() -> None:
+    """Entry point: expected errors become one line and exit code 1; CHART_DEBUG=1 shows the traceback."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("CHART_DEBUG") or not isinstance(error, _plain_errors()):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=str))
+
+
+@contextmanager
+def _bar(title: str, total: int | None, quiet: bool) -> Iterator[Any]:
+    columns = [SpinnerColumn(), TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def _kafka(settings: Settings) -> Iterator[None]:
+    from chart_platform.stream.broker import ensure_broker
+    from chart_platform.stream.topics import ensure_topics
+
+    with ensure_broker(settings):
+        ensure_topics(settings)
+        yield
+
+
+def _use_home(home: Path) -> Settings:
+    """Point this process, and all that it starts, at another CHART_HOME."""
+    os.environ["CHART_HOME"] = str(home)
+    os.environ["DAGSTER_HOME"] = str(home.absolute() / "dagster")
+    get_settings.cache_clear()
+    return get_settings()
+
+
+@app.command()
+def up() -> None:
+    """Start the whole platform: Kafka, Dagster and live simulated traffic. Ctrl-C stops all of it."""
+    from chart_platform.local.supervisor import up as run
+
+    sys.exit(run(get_settings(), console=Console()))
+
+
+@app.command()
+def down() -> None:
+    """Stop the platform that `up` started for this CHART_HOME in another terminal."""
+    from chart_platform.local.supervisor import down as run
+
+    sys.exit(run(get_settings()))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show processes, ports and what each table has taken in from Kafka."""
+    from chart_platform.contracts.tables import TABLES
+    from chart_platform.lakehouse.lake import Lake
+    from chart_platform.local.supervisor import status as processes
+
+    settings = get_settings()
+    found = dict(processes(settings))
+    lake = Lake(settings)
+    found["tables"] = {}
+    for table in TABLES:
+        progress = lake.progress(table)
+        snapshot = lake.load(table).current_snapshot()
+        rows = snapshot.summary.additional_properties.get("total-records", "0") if snapshot and snapshot.summary else "0"
+        found["tables"][table.full_name] = {
+            "rows": int(rows),
+            "kafka_offsets": sum(progress.offsets.values()) if progress else None,
+        }
+    if as_json:
+        _print_json(found)
+        return
+    view = RichTable("table", "rows", "kafka offsets taken in")
+    for name, row in found.pop("tables").items():
+        view.add_row(name, f"{row['rows']:,}", "" if row["kafka_offsets"] is None else f"{row['kafka_offsets']:,}")
+    console = Console()
+    console.print_json(json.dumps(found, default=str))
+    console.print(view)
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=1, help="Distinct events to simulate.")] = 100_000,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days of history they are spread over.")] = 5,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
+    faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Add duplicates, retries, late and broken messages.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Use a new CHART_HOME in a temporary folder.")] = False,
+    end: Annotated[str | None, typer.Option(help="Day after the history's last (YYYY-MM-DD); default: today.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate, ingest and build to gold through the Dagster assets, print the accounting, leave all queryable."""
+    from chart_platform.lakehouse.lake import Lake
+    from chart_platform.pipeline import run_until_current
+    from chart_platform.quality.verify import verify as recount
+    from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
+    from chart_platform.simulator.send import send
+
+    settings = _use_home(Path(tempfile.mkdtemp(prefix="chart-demo-"))) if fresh else get_settings()
+    until = date.fromisoformat(end) if end else datetime.now(UTC).date()
+    config = SimulationConfig(
+        seed=seed, events=events, days=days, end=until, faults=FaultRates.default() if faults else FaultRates.none()
+    )
+    began = time.monotonic()
+    truth_file = settings.root / "truth" / f"demo-seed{seed}-{events}.ndjson"
+    truth_file.parent.mkdir(parents=True, exist_ok=True)
+    with _kafka(settings):
+        with GroundTruthWriter(truth_file) as writer, _bar("simulate", events, as_json) as advance:
+            sent = send(writer.recorded(generate(config)), settings, on_progress=lambda r: advance(r.sent))
+            truth = writer.summary()
+        with _bar("ingest to gold", None, as_json) as advance:
+            report = run_until_current(settings, lambda r, _left: advance(r.messages))
+        with _bar("verify", sent.sent, as_json) as advance:
+            verification = recount(Lake(settings), lambda done, _total: advance(done))
+    result = {
+        "home": str(settings.root),
+        "seconds": round(time.monotonic() - began, 1),
+        "sent": sent.sent,
+        "truth_file": str(truth_file),
+        "truth": {key: truth[key] for key in ("sent", "accepted", "duplicates", "dead_letters", "payout_cents")},
+        "runs": report.runs,
+        "failed_checks": report.failed_checks,
+        "verification": verification.to_dict(),
+    }
+    if as_json:
+        _print_json(result)
+    else:
+        _show_verification(verification)
+        print(f"{sent.sent:,} messages to gold in {result['seconds']} s, {report.runs} runs. Home: {settings.root}")
+        print(f'Query it: CHART_HOME={settings.root} chart-platform sql "select * from gold.fact_funnel limit 5"')
+    sys.exit(0 if verification.ok and not report.failed_checks else 1)
+
+
+@app.command()
+def load(
+    files: Annotated[list[str], typer.Argument(help="NDJSON files, .gz too; - reads standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Send existing events, one JSON a line, to Kafka. Bad lines become dead letters with file and line."""
+    from chart_platform.stream.load import load as send_lines
+    from chart_platform.transform.bronze import Decoder, judge_lines
+
+    settings = get_settings()
+    if missing := [name for name in files if name != "-" and not Path(name).is_file()]:
+        raise typer.BadParameter(f"no such file: {', '.join(missing)}", param_hint="FILE")
+    decoder = Decoder(settings, settings.kafka_topic, datetime.now(UTC).date())
+    with _kafka(settings), _bar("load", None, as_json) as advance:
+        report = send_lines(settings, files, lambda lines: judge_lines(decoder, lines), advance)
+    if as_json:
+        _print_json(
+            {
+                "accepted": report.accepted,
+                "rejected": report.rejected,
+                "blank": report.blank,
+                "refused": report.refused,
+                "rejections": report.rejections,
+            }
+        )
+    else:
+        print(f"accepted {report.accepted:,}, rejected {report.rejected:,} (now dead letters), blank {report.blank:,}")
+        for line in [*report.rejections[:20], *report.refused]:
+            print(f"  {line}", file=sys.stderr)
+        if len(report.rejections) > 20:
+            print(f"  … and {len(report.rejections) - 20} more; --json lists all", file=sys.stderr)
+    sys.exit(1 if report.refused else 0)
+
+
+@app.command()
+def ingest(
+    until_current: Annotated[bool, typer.Option("--until-current", help="Run until nothing is left, then exit.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run the pipeline headless, from Kafka to gold, until the lake is level with Kafka."""
+    from chart_platform.pipeline import run_until_current
+
+    settings = get_settings()
+    with _kafka(settings), _bar("ingest to gold", None, as_json) as advance:
+        report = run_until_current(settings, lambda r, _left: advance(r.messages))
+    if as_json:
+        _print_json({"runs": report.runs, "messages": report.messages, "failed_checks": report.failed_checks})
+    else:
+        print(f"{report.messages:,} messages in {report.runs} runs; failed checks: {', '.join(report.failed_checks) or 'none'}")
+    sys.exit(1 if report.failed_checks else 0)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='For example: "select * from gold.fact_funnel limit 5"')],
+    output: Annotated[str, typer.Option("--format", help="table, csv or json (a list of row objects).")] = "table",
+) -> None:
+    """Query bronze.*, silver.* and gold.* as they are now."""
+    from chart_platform.lakehouse.duck import connect, create_views
+    from chart_platform.lakehouse.lake import Lake
+
+    if output not in ("table", "csv", "json"):
+        raise typer.BadParameter(f"{output!r} is none of table, csv, json", param_hint="--format")
+    settings = get_settings()
+    connection = connect(settings)
+    create_views(connection, Lake(settings))
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description or []]
+    found = cursor.fetchall()
+    if output == "json":
+        _print_json([dict(zip(names, row, strict=True)) for row in found])
+    elif output == "csv":
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(found)
+    else:
+        view = RichTable(*names)
+        for row in found:
+            view.add_row(*("" if value is None else str(value) for value in row))
+        Console().print(view)
+        print(f"{len(found):,} rows")
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Recount from Kafka to gold, independently of the checks. Exit code 1 if anything is lost, doubled or unexplained."""
+    from chart_platform.lakehouse.lake import Lake
+    from chart_platform.quality.verify import verify as recount
+
+    settings = get_settings()
+    with _kafka(settings), _bar("verify", None, as_json) as advance:
+        verification = recount(Lake(settings), lambda done, _total: advance(done))
+    if as_json:
+        _print_json(verification.to_dict())
+    else:
+        _show_verification(verification)
+    sys.exit(0 if verification.ok else 1)
+
+
+def _show_verification(verification: Any) -> None:
+    console = Console()
+    layers = RichTable("layer", "figure", "count")
+    for layer, figures in verification.layers.items():
+        for name, count in figures.items():
+            layers.add_row(layer, name, f"{count:,}")
+    for name, count in verification.explained.items():
+        layers.add_row("explained", name, f"{count:,}")
+    console.print(layers)
+    money = RichTable("event day", "kafka", "bronze", "silver", "gold", title="payout_cents")
+    for day, sums in verification.payout_cents_by_day.items():
+        money.add_row(day, *(f"{sums.get(layer, 0):,}" for layer in ("kafka", "bronze", "silver", "gold")))
+    console.print(money)
+    if verification.ok:
+        console.print("[green]Every message is accounted for.[/green]")
+    for difference in verification.differences:
+        print(f"DIFFERENCE: {difference}")
+
+
+@app.command()
+def simulate(
+    events: Annotated[int, typer.Option(min=1, help="Distinct events.")] = 10_000,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days of history.")] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
+    faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Add labelled faults.")] = False,
+    truth: Annotated[Path | None, typer.Option(help="Write the ground truth here (NDJSON).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send simulated history to Kafka and nothing else; run `ingest` afterwards."""
+    from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
+    from chart_platform.simulator.send import send
+
+    settings = get_settings()
+    rates = FaultRates.default() if faults else FaultRates.none()
+    config = SimulationConfig(seed=seed, events=events, days=days, end=datetime.now(UTC).date(), faults=rates)
+    target = truth or settings.root / "truth" / f"seed{seed}-{events}.ndjson"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _kafka(settings), GroundTruthWriter(target) as writer, _bar("simulate", events, as_json) as advance:
+        sent = send(writer.recorded(generate(config)), settings, on_progress=lambda r: advance(r.sent))
+        summary = writer.summary()
+    if as_json:
+        _print_json({"sent": sent.sent, "truth_file": str(target), "truth": summary})
+    else:
+        print(f"sent {sent.sent:,} messages; ground truth in {target}")
+
+
+@schemas.command("check")
+def schemas_check() -> None:
+    """Check that every event schema version still accepts what the versions before it accepted."""
+    from chart_platform.contracts.compatibility import check_schema_files
+    from chart_platform.contracts.events import SCHEMA_FOLDER, schema_files
+
+    violations = check_schema_files(SCHEMA_FOLDER)
+    for violation in violations:
+        print(violation)
+    if violations:
+        sys.exit(1)
+    print(f"{len(schema_files())} versions, all backward compatible")
