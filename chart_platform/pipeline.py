@@ -6,12 +6,17 @@ Belongs here: the headless loop that `ingest`, `demo` and tests share. Does not 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
 from chart_platform.settings import Settings
+
+
+DAGSTER_YAML = Path(__file__).parents[1] / "dagster.yaml"
 
 
 class PipelineFailed(RuntimeError):  # noqa: N818
@@ -27,10 +32,12 @@ class PipelineReport:
     failed_checks: list[str] = field(default_factory=list)
 
 
-def dagster_home(settings: Settings) -> str:
+def prepare_dagster_home(settings: Settings) -> Path:
+    """The instance's DAGSTER_HOME, with the repository's dagster.yaml in it."""
     home = settings.root / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    return str(home)
+    shutil.copyfile(DAGSTER_YAML, home / "dagster.yaml")
+    return home
 
 
 def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int], None] | None = None) -> PipelineReport:
@@ -41,7 +48,7 @@ def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int]
     Raises:
         PipelineFailed: a run failed; what was committed before stays.
     """
-    os.environ.setdefault("DAGSTER_HOME", dagster_home(settings))
+    os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings))
     from chart_platform.definitions import defs
     from chart_platform.defs.streams import JOB_NAME, next_batch, request
     from chart_platform.lakehouse.lake import Lake
@@ -58,7 +65,7 @@ def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int]
                 return report
             wanted = request(batch, 0)
             result = job.execute_in_process(
-                run_config=wanted.run_config,
+                run_config={**wanted.run_config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
                 partition_key=wanted.partition_key,
                 tags=dict(wanted.tags),
                 instance=instance,

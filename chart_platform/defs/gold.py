@@ -58,7 +58,9 @@ def _model_specs() -> list[dg.AssetSpec]:
         deps = assets_above(ids[namespace, name]) - {from_dbt.key}
         ours = spec(table(f"{namespace}.{name}"), deps=sorted(deps), kinds={"iceberg", "dbt", "duckdb"})
         specs.append(ours.replace_attributes(metadata={**from_dbt.metadata, **ours.metadata}))
-    return specs
+    # Dagster wants results in topological order, which is that of the declarations.
+    order = [declared.full_name for declared in model.DERIVED]
+    return sorted(specs, key=lambda s: order.index(".".join(s.key.path)))
 
 
 _SPECS = _model_specs()
