@@ -119,7 +119,9 @@ def status(as_json: Json = False) -> None:
     for table in TABLES:
         progress = lake.progress(table)
         snapshot = lake.load(table).current_snapshot()
-        rows = snapshot.summary.additional_properties.get("total-records", "0") if snapshot and snapshot.summary else "0"
+        rows = (
+            snapshot.summary.additional_properties.get("total-records", "0") if snapshot and snapshot.summary else "0"
+        )
         found["tables"][table.full_name] = {
             "rows": int(rows),
             "kafka_offsets": sum(progress.offsets.values()) if progress else None,
@@ -140,7 +142,9 @@ def demo(
     events: Annotated[int, typer.Option(min=1, help="Distinct events to simulate.")] = 100_000,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days of history they are spread over.")] = 5,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
-    faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Add duplicates, retries, late and broken messages.")] = False,
+    faults: Annotated[
+        bool, typer.Option("--faults/--no-faults", help="Add duplicates, retries, late and broken messages.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use a new CHART_HOME in a temporary folder.")] = False,
     end: Annotated[str | None, typer.Option(help="Day after the history's last (YYYY-MM-DD); default: today.")] = None,
     as_json: Json = False,
@@ -223,7 +227,9 @@ def load(
 
 @app.command()
 def ingest(
-    until_current: Annotated[bool, typer.Option("--until-current", help="Run until nothing is left, then exit.")] = True,
+    until_current: Annotated[
+        bool, typer.Option("--until-current", help="Run until nothing is left, then exit.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Run the pipeline headless, from Kafka to gold, until the lake is level with Kafka."""
@@ -231,11 +237,15 @@ def ingest(
 
     settings = get_settings()
     with _kafka(settings), _bar("ingest to gold", None, as_json) as advance:
-        report = run_until_current(settings, lambda r, _left: advance(r.messages))
+        report = run_until_current(
+            settings, lambda r, _left: advance(r.messages), most_runs=None if until_current else 1
+        )
     if as_json:
         _print_json({"runs": report.runs, "messages": report.messages, "failed_checks": report.failed_checks})
     else:
-        print(f"{report.messages:,} messages in {report.runs} runs; failed checks: {', '.join(report.failed_checks) or 'none'}")
+        print(
+            f"{report.messages:,} messages in {report.runs} runs; failed checks: {', '.join(report.failed_checks) or 'none'}"
+        )
     sys.exit(1 if report.failed_checks else 0)
 
 

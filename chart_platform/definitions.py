@@ -7,16 +7,24 @@ from typing import Any
 
 import dagster as dg
 
-from chart_platform.defs import bronze, gold, silver, streams
+from chart_platform.defs import bronze, gold, maintenance, silver, streams
 from chart_platform.defs.resources import Platform
 
 
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """All of the platform's Dagster objects, with resources swapped by name where a test needs it."""
     return dg.Definitions(
-        assets=[bronze.topic, bronze.bronze, silver.silver_events, gold.models, gold.analytics_duckdb],
-        jobs=[streams.events_to_gold],
+        assets=[
+            bronze.topic,
+            bronze.bronze,
+            silver.silver_events,
+            gold.models,
+            gold.analytics_duckdb,
+            maintenance.housekeeping,
+        ],
+        jobs=[streams.events_to_gold, maintenance.maintenance_job],
         sensors=[streams.kafka_sensor],
+        schedules=[maintenance.maintenance_schedule],
         resources={"platform": Platform(), **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

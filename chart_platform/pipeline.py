@@ -15,7 +15,6 @@ import dagster as dg
 
 from chart_platform.settings import Settings
 
-
 DAGSTER_YAML = Path(__file__).parents[1] / "dagster.yaml"
 
 
@@ -40,7 +39,9 @@ def prepare_dagster_home(settings: Settings) -> Path:
     return home
 
 
-def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int], None] | None = None) -> PipelineReport:
+def run_until_current(
+    settings: Settings, on_run: Callable[[PipelineReport, int], None] | None = None
+) -> PipelineReport:
     """Run batches until the lake is level with Kafka. Each run is recorded in the instance's Dagster history.
 
     ``on_run`` is told the report and the messages still unread after each run.
@@ -58,7 +59,7 @@ def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int]
     job = defs.resolve_job_def(JOB_NAME)
     lake = Lake(settings)
     with dg.DagsterInstance.get() as instance:
-        while True:
+        while most_runs is None or report.runs < most_runs:
             plan = unread(lake)
             batch = next_batch(lake, plan)
             if batch is None:
@@ -76,10 +77,13 @@ def run_until_current(settings: Settings, on_run: Callable[[PipelineReport, int]
             report.runs += 1
             report.messages += batch.messages
             report.failed_checks += [
-                f"{e.asset_key.to_user_string()}:{e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed
+                f"{e.asset_key.to_user_string()}:{e.check_name}"
+                for e in result.get_asset_check_evaluations()
+                if not e.passed
             ]
             if on_run is not None:
                 on_run(report, max(0, sum(plan.lag.values()) - batch.messages))
+    return report
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
@@ -89,6 +93,8 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             detail = event.step_failure_data.user_failure_data
-            text = detail.description if detail is not None and detail.description else str(error.message if error else "")
+            text = (
+                detail.description if detail is not None and detail.description else str(error.message if error else "")
+            )
             return f"Step {event.step_key} failed: {text.strip()}"
     return "The run failed before its first step; see the Dagster log."

@@ -57,15 +57,23 @@ class Settings(BaseSettings):
     duckdb_memory_limit: str = "2GB"
     duckdb_threads: int = Field(default=2, ge=1)
 
+    snapshot_retention_hours: int = Field(
+        default=24, ge=1, description="How long replaced files and old snapshots stay readable."
+    )
+
     # Model.
-    comparison_path_segment: str = Field(default="compare", description="A page is a comparison page iff its path has it.")
+    comparison_path_segment: str = Field(
+        default="compare", description="A page is a comparison page iff its path has it."
+    )
     session_timeout_minutes: int = Field(default=30, ge=1)
     session_cap_hours: int = Field(default=24, ge=1)
     segment_rules: Path | None = Field(default=None, description="YAML of segment rules; default: the packaged one.")
 
     # Dagster and alerts.
     dagster_port: int = 3000
-    dagster_url: str | None = Field(default=None, description="Base of links in alerts; default: http://127.0.0.1:<port>.")
+    dagster_url: str | None = Field(
+        default=None, description="Base of links in alerts; default: http://127.0.0.1:<port>."
+    )
     sensor_interval_seconds: int = Field(default=5, ge=1)
     slack_webhook_url: SecretStr | None = None
     slack_token: SecretStr | None = None

@@ -82,9 +82,23 @@ def _types(schema: dict[str, Any]) -> list[str]:
 
 def _fast_type(name: str, schema: dict[str, Any]) -> Any:
     """A msgspec type that accepts a subset of ``schema``. An unknown keyword is an error: silence would accept too much."""
-    known = {"type", "enum", "format", "pattern", "minimum", "maximum", "items", "properties", "required", "default", "description"}
+    known = {
+        "type",
+        "enum",
+        "format",
+        "pattern",
+        "minimum",
+        "maximum",
+        "items",
+        "properties",
+        "required",
+        "default",
+        "description",
+    }
     if unknown := set(schema) - known:
-        raise ValueError(f"Event schema: keyword {sorted(unknown)} at {name!r} has no fast validator; teach _fast_type.")
+        raise ValueError(
+            f"Event schema: keyword {sorted(unknown)} at {name!r} has no fast validator; teach _fast_type."
+        )
     if "enum" in schema:
         return Literal[tuple(schema["enum"])]
     options: list[Any] = []

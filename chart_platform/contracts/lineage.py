@@ -25,7 +25,10 @@ _MADE_FROM: dict[str, dict[str, list[Source]]] = {
         "user_id_hash": [(_EVENTS, "user")],
         "geo_country": [(_EVENTS, "user")],
         **{name: [(_EVENTS, "ctx")] for name in ("page_url", "referrer", "locale", "user_agent", "ab_variant")},
-        **{name: [(_EVENTS, "chart")] for name in ("chart_action", "chart_control_id", "chart_control_value", "product_ids")},
+        **{
+            name: [(_EVENTS, "chart")]
+            for name in ("chart_action", "chart_control_id", "chart_control_value", "product_ids")
+        },
         **{name: [(_EVENTS, "affiliate")] for name in ("affiliate_link_id", "affiliate_target", "payout_cents")},
         "source_ip_anonymized": [(_EVENTS, "privacy")],
         "event_dt": [(_EVENTS, "ts")],
@@ -41,7 +44,9 @@ _MADE_FROM: dict[str, dict[str, list[Source]]] = {
         "event_dt": [(_SILVER, "ts")],
     },
     _SEGMENTS: {
-        "segment_key": [(_SESSIONS, name) for name in ("pageviews", "chart_interactions", "affiliate_clicks", "event_dt")],
+        "segment_key": [
+            (_SESSIONS, name) for name in ("pageviews", "chart_interactions", "affiliate_clicks", "event_dt")
+        ],
         "as_of_ts": [(_SESSIONS, "event_dt")],
         "valid_from": [(_SESSIONS, "event_dt")],
         "valid_to": [(_SESSIONS, "event_dt")],

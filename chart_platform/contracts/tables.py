@@ -38,7 +38,8 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """A table: ``key`` names the columns that identify a row, ``partition_by`` its identity partition columns,
-    ``sort_by`` the order of rows in a file, ``day_column`` the date column that a Dagster partition selects."""
+    ``sort_by`` the order of rows in a file, ``day_column`` the date column that a Dagster partition selects.
+    ``rows_per_file`` bounds what a change of one row rewrites, so it is smaller where rows of the day still change."""
 
     namespace: str
     name: str
@@ -49,6 +50,7 @@ class Table:
     day_column: str | None = None
     sort_by: tuple[str, ...] = ()
     owner: str = "data-platform@chart-platform.example"
+    rows_per_file: int = 500_000
     arrow: pa.Schema = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +77,10 @@ _KAFKA = (
     Column("kafka_ts", TIMESTAMP, "When the broker appended the message, UTC.", required=True),
 )
 _INGEST_DT = Column(
-    "ingest_dt", D, "Day of ingestion, UTC: the day that owns the message's offset range, not its own clock.", required=True
+    "ingest_dt",
+    D,
+    "Day of ingestion, UTC: the day that owns the message's offset range, not its own clock.",
+    required=True,
 )
 
 BRONZE_EVENTS = Table(
@@ -87,7 +92,9 @@ BRONZE_EVENTS = Table(
         Column("event_type", S, "What happened.", required=True, allowed=EVENT_TYPES),
         Column("event_id", S, "Identity of the event, fixed at its creation; a retry keeps it.", required=True),
         Column("ts", TIMESTAMP, "When it happened by the client clock, UTC, milliseconds.", required=True),
-        Column("ingest_ts", I, "When it was first received, epoch ms: the edge's stamp, else the broker's.", required=True),
+        Column(
+            "ingest_ts", I, "When it was first received, epoch ms: the edge's stamp, else the broker's.", required=True
+        ),
         Column("source", S, "Kind of client: web, ios, android, desktop, server."),
         Column(
             "privacy",
@@ -95,7 +102,9 @@ BRONZE_EVENTS = Table(
             "Consent in force and the truncated address; from user.consent where the edge added none.",
             sensitivity="personal",
         ),
-        Column("user", _struct(user_id_hash=S, geo_country=S), "Pseudonymous visitor and country.", sensitivity="personal"),
+        Column(
+            "user", _struct(user_id_hash=S, geo_country=S), "Pseudonymous visitor and country.", sensitivity="personal"
+        ),
         Column(
             "session",
             _struct(session_id=S, utm=_struct(source=S, medium=S, campaign=S, term=S, content=S)),
@@ -109,7 +118,12 @@ BRONZE_EVENTS = Table(
             sensitivity="personal",
         ),
         Column("chart", _struct(product_ids=TEXTS, action=S, control_id=S, control_value=S), "Chart interaction."),
-        Column("affiliate", _struct(link_id=S, target=S, payout_cents=I), "Affiliate click; payout in cents.", sensitivity="financial"),
+        Column(
+            "affiliate",
+            _struct(link_id=S, target=S, payout_cents=I),
+            "Affiliate click; payout in cents.",
+            sensitivity="financial",
+        ),
         Column("metadata", _struct(sdk_version=S, experiment_keys=TEXTS, schema_hash=S), "About the sender."),
         Column("sent_at", TIMESTAMP, "When this attempt was sent by the client clock, UTC."),
         Column("seq", I, "Counter of events in the session.", minimum=0),
@@ -131,11 +145,15 @@ BRONZE_DEAD_LETTERS = Table(
     name="dead_letters",
     description="Every message that is no event, with its bytes and every reason. bronze.events plus this is the topic.",
     columns=(
-        Column("source", S, "Who refused it: stream (validation on ingestion).", required=True, allowed=("stream", "edge")),
+        Column(
+            "source", S, "Who refused it: stream (validation on ingestion).", required=True, allowed=("stream", "edge")
+        ),
         Column("topic", S, "Kafka topic of the message.", required=True),
         *_KAFKA,
         Column("message_key", pa.binary(), "Kafka key of the message, as bytes.", sensitivity="personal"),
-        Column("raw", pa.binary(), "The message, byte for byte; null for a message without value.", sensitivity="personal"),
+        Column(
+            "raw", pa.binary(), "The message, byte for byte; null for a message without value.", sensitivity="personal"
+        ),
         Column(
             "reasons",
             pa.list_(_struct(code=S, pointer=S, message=S)),
@@ -201,7 +219,13 @@ SILVER_SESSIONS = Table(
     name="sessions",
     description="One row a visit. Belongs to the day of its first event and spans midnight whole.",
     columns=(
-        Column("session_id", S, "Visit: as sent, or derived from the visitor and an inactivity gap.", required=True, sensitivity="personal"),
+        Column(
+            "session_id",
+            S,
+            "Visit: as sent, or derived from the visitor and an inactivity gap.",
+            required=True,
+            sensitivity="personal",
+        ),
         _USER,
         Column("session_start_ts", TIMESTAMP, "First event, UTC.", required=True),
         Column("session_end_ts", TIMESTAMP, "Last event, UTC.", required=True),
@@ -218,6 +242,7 @@ SILVER_SESSIONS = Table(
     key=("session_id",),
     day_column="event_dt",
     sort_by=("session_start_ts", "session_id"),
+    rows_per_file=100_000,
 )
 
 SILVER_USER_SEGMENTS = Table(
@@ -248,8 +273,17 @@ FACT_FUNNEL = Table(
         Column("interacted_chart", B, "A chart interaction.", required=True),
         Column("clicked_affiliate", B, "An affiliate click.", required=True),
         Column("affiliate_target", S, "Target of the first affiliate click."),
-        Column("payout_cents", I, "Sum over the visit's clicks, cents; 0 without a click.", required=True, sensitivity="financial", minimum=0),
-        Column("segments", TEXTS, "Segments of the visitor at session start, sorted; empty without any.", required=True),
+        Column(
+            "payout_cents",
+            I,
+            "Sum over the visit's clicks, cents; 0 without a click.",
+            required=True,
+            sensitivity="financial",
+            minimum=0,
+        ),
+        Column(
+            "segments", TEXTS, "Segments of the visitor at session start, sorted; empty without any.", required=True
+        ),
         _VARIANT,
         _COUNTRY,
         Column("event_dt", D, "Day of the visit's first event, UTC.", required=True),
@@ -258,6 +292,7 @@ FACT_FUNNEL = Table(
     key=("session_id",),
     day_column="event_dt",
     sort_by=("session_start_ts", "session_id"),
+    rows_per_file=100_000,
 )
 
 FACT_AFFILIATE_CLICKS = Table(
@@ -267,7 +302,12 @@ FACT_AFFILIATE_CLICKS = Table(
     columns=(
         Column("event_id", S, "Identity of the click event.", required=True),
         Column("ts", TIMESTAMP, "When, UTC.", required=True),
-        Column("session_id", S, "Visit it belongs to; null when neither visit nor visitor is known.", sensitivity="personal"),
+        Column(
+            "session_id",
+            S,
+            "Visit it belongs to; null when neither visit nor visitor is known.",
+            sensitivity="personal",
+        ),
         _USER,
         Column("affiliate_link_id", S, "Link."),
         Column("affiliate_target", S, "Where it leads."),

@@ -67,7 +67,9 @@ def _coverage(found: list[Coverage]) -> dg.AssetCheckResult:
             asset=["bronze", "events"],
             description="Per Kafka partition, bronze.events plus bronze.dead_letters hold every offset of the range once.",
         ),
-        dg.AssetCheckSpec("contract", asset=["bronze", "events"], description="Pandera: the rows keep the table's contract."),
+        dg.AssetCheckSpec(
+            "contract", asset=["bronze", "events"], description="Pandera: the rows keep the table's contract."
+        ),
     ],
     partitions_def=daily,
 )
@@ -92,7 +94,10 @@ def bronze(context: dg.AssetExecutionContext, config: BronzeConfig, platform: Pl
     )
     yield dg.MaterializeResult(
         asset_key=["bronze", "dead_letters"],
-        metadata=table_metadata(lake, BRONZE_DEAD_LETTERS, day) | {"batch/reasons": dg.MetadataValue.json(result.reasons)},
+        metadata=table_metadata(lake, BRONZE_DEAD_LETTERS, day)
+        | {"batch/reasons": dg.MetadataValue.json(result.reasons)},
     )
     yield _coverage(cover(lake, day, ranges))
-    yield dg.AssetCheckResult(asset_key=["bronze", "events"], check_name="contract", passed=True, metadata={"rows": result.events})
+    yield dg.AssetCheckResult(
+        asset_key=["bronze", "events"], check_name="contract", passed=True, metadata={"rows": result.events}
+    )

@@ -51,7 +51,9 @@ def _model_specs() -> list[dg.AssetSpec]:
                 above |= assets_above(parent)
         return above
 
-    ids = {(node["schema"], node["name"]): node_id for node_id, node in nodes.items() if node["resource_type"] == "model"}
+    ids = {
+        (node["schema"], node["name"]): node_id for node_id, node in nodes.items() if node["resource_type"] == "model"
+    }
     specs = []
     for from_dbt in found:
         namespace, name = from_dbt.key.path
@@ -71,9 +73,14 @@ _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in
     name="models",
     specs=_SPECS,
     check_specs=[
-        *(dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.") for key in _TABLES),
+        *(
+            dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
+            for key in _TABLES
+        ),
         dg.AssetCheckSpec(
-            "balance", asset=_CLICKS, description="Clicks and payout of each touched day are those of silver.events, to the cent."
+            "balance",
+            asset=_CLICKS,
+            description="Clicks and payout of each touched day are those of silver.events, to the cent.",
         ),
     ],
     partitions_def=daily,
@@ -123,6 +130,3 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
 def analytics_duckdb(platform: Platform) -> dg.MaterializeResult[Any]:
     path = publish(platform.lake())
     return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size})
-
-
-

@@ -23,7 +23,9 @@ _KEY = dg.AssetKey(["silver", "events"])
     check_specs=[
         dg.AssetCheckSpec("contract", asset=_KEY, description="Pandera: the rows keep the table's contract."),
         dg.AssetCheckSpec(
-            "accounting", asset=_KEY, description="Messages read = events inserted + events replaced + duplicates dropped."
+            "accounting",
+            asset=_KEY,
+            description="Messages read = events inserted + events replaced + duplicates dropped.",
         ),
     ],
     partitions_def=daily,
@@ -43,7 +45,8 @@ def silver_events(context: dg.AssetExecutionContext, platform: Platform) -> Iter
         "batch/duplicates": result.duplicates,
     }
     yield dg.MaterializeResult(
-        asset_key=_KEY, metadata=table_metadata(lake, SILVER_EVENTS, day) | figures | {"batch/days": by_day(result.days)}
+        asset_key=_KEY,
+        metadata=table_metadata(lake, SILVER_EVENTS, day) | figures | {"batch/days": by_day(result.days)},
     )
     yield dg.AssetCheckResult(asset_key=_KEY, check_name="contract", passed=True, metadata={"rows": result.inserted})
     yield dg.AssetCheckResult(

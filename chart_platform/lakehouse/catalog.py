@@ -6,6 +6,9 @@ Does not belong here: writing rows (``lake``) or what a table means (``contracts
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -15,6 +18,8 @@ from pyiceberg.transforms import IdentityTransform
 
 from chart_platform.contracts.tables import TABLES, Table
 from chart_platform.settings import Settings
+
+ROWS_PER_FILE = "chart.rows-per-file"
 
 
 class SchemaContradiction(RuntimeError):
@@ -58,21 +63,24 @@ def ensure_tables(catalog: Catalog, settings: Settings) -> None:
 
 def _create(catalog: Catalog, settings: Settings, table: Table) -> IcebergTable:
     namespace, name = identifier(settings, table)
-    try:
+    with suppress(NamespaceAlreadyExistsError):
         catalog.create_namespace(namespace)
-    except NamespaceAlreadyExistsError:
-        pass
     schema = _iceberg_schema(catalog, table)
     spec = PartitionSpec(
         *(
             PartitionField(
-                source_id=schema.find_field(column).field_id, field_id=1000 + i, transform=IdentityTransform(), name=column
+                source_id=schema.find_field(column).field_id,
+                field_id=1000 + i,
+                transform=IdentityTransform(),
+                name=column,
             )
             for i, column in enumerate(table.partition_by)
         )
     )
     try:
-        return catalog.create_table((namespace, name), schema=schema, partition_spec=spec, properties=_properties(table))
+        return catalog.create_table(
+            (namespace, name), schema=schema, partition_spec=spec, properties=_properties(table)
+        )
     except TableAlreadyExistsError:
         return catalog.load_table((namespace, name))
 
@@ -94,14 +102,15 @@ def _properties(table: Table) -> dict[str, str]:
         "commit.manifest.min-count-to-merge": "20",
         "write.metadata.metrics.default": "none",
         "chart.owner": table.owner,
+        ROWS_PER_FILE: str(table.rows_per_file),
         "comment": table.description,
     }
     for column in table.columns:
         if column.name in table.key or column.name in table.sort_by or column.name in ("ts", "session_end_ts"):
             properties[f"write.metadata.metrics.column.{column.name}"] = "truncate(16)"
-    for column in table.partition_by:
+    for name in table.partition_by:
         # 'chart_interaction' has 17 characters: truncated bounds would defeat pruning.
-        properties[f"write.metadata.metrics.column.{column}"] = "full"
+        properties[f"write.metadata.metrics.column.{name}"] = "full"
     return properties
 
 
@@ -121,6 +130,4 @@ def _check(existing: IcebergTable, table: Table) -> None:
 
 def _without_ids(kind: str) -> str:
     """Nested types print their field ids, which the catalog assigns; only names and types are compared."""
-    import re
-
     return re.sub(r"\d+: ", "", kind)

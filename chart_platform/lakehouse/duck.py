@@ -47,7 +47,7 @@ def _s3_filesystem(settings: Settings) -> Any:
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import S3FileSystem
 
-    class ArrowS3(ArrowFSWrapper):  # type: ignore[misc]
+    class ArrowS3(ArrowFSWrapper):
         protocol = "s3"
 
     endpoint = settings.s3_endpoint
@@ -91,9 +91,9 @@ def relation(table: IcebergTable, declared: Table, files: Sequence[DataFile], fi
     With ``filename`` the relation also has a column of that name, equal to :func:`local_path` of the file.
     """
     if not files:
-        columns = [f'cast(null as {duckdb_type(c.type)}) as "{c.name}"' for c in declared.columns]
-        columns += ["cast(null as varchar) as filename"] if filename else []
-        return f"(select {', '.join(columns)} where false)"
+        nulls = [f'cast(null as {duckdb_type(c.type)}) as "{c.name}"' for c in declared.columns]
+        nulls += ["cast(null as varchar) as filename"] if filename else []
+        return f"(select {', '.join(nulls)} where false)"
     schema = ", ".join(
         f"{table.schema().find_field(c.name).field_id}: {{name: '{c.name}', type: '{quote(duckdb_type(c.type))}', default_value: null}}"
         for c in declared.columns
@@ -104,7 +104,9 @@ def relation(table: IcebergTable, declared: Table, files: Sequence[DataFile], fi
     return f"(select {columns} from read_parquet([{listing}], schema=map {{{schema}}}, {_READ_OPTIONS}{extra}))"
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[Table] = TABLES, catalog: str = "") -> None:
+def create_views(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[Table] = TABLES, catalog: str = ""
+) -> None:
     """Make ``namespace.name`` a view of each table's current snapshot."""
     for declared in tables:
         current = lake.load(declared)

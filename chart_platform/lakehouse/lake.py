@@ -26,7 +26,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import WriteTask
 
 from chart_platform.contracts.tables import Table
-from chart_platform.lakehouse.catalog import ensure_tables, identifier, open_catalog
+from chart_platform.lakehouse.catalog import ROWS_PER_FILE, ensure_tables, identifier, open_catalog
 from chart_platform.lakehouse.progress import KEY, Progress, progress_of
 from chart_platform.settings import Settings
 
@@ -100,7 +100,9 @@ class Lake:
             return []
         tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
         if any(task.delete_files for task in tasks):
-            raise RuntimeError(f"Table {table.name()} has delete files of a foreign engine; rewrite its data files first.")
+            raise RuntimeError(
+                f"Table {table.name()} has delete files of a foreign engine; rewrite its data files first."
+            )
         return [task.file for task in tasks]
 
     def write(self, table: IcebergTable, rows: pa.Table) -> list[DataFile]:
@@ -110,7 +112,7 @@ class Lake:
         write_uuid = uuid.uuid4()
         tasks = (
             WriteTask(write_uuid, number, table.schema(), part.to_batches(), partition_key=key)
-            for number, (key, part) in enumerate(_partitions(table, rows))
+            for number, (key, part) in enumerate(_files(table, rows))
         )
         return list(write_file(table.io, table.metadata, tasks))
 
@@ -174,10 +176,22 @@ def advance(current: Progress | None, start: Mapping[int, int], target: Progress
         return None
     wrong = {p: (have.get(p, 0), start[p]) for p in target.offsets if have.get(p, 0) != start[p]}
     if wrong:
-        detail = ", ".join(f"partition {p}: table at {at}, batch starts at {begin}" for p, (at, begin) in sorted(wrong.items()))
-        raise StaleWriter(f"This batch of {target.topic!r} does not continue the table ({detail}). Nothing was committed.")
+        detail = ", ".join(
+            f"partition {p}: table at {at}, batch starts at {begin}" for p, (at, begin) in sorted(wrong.items())
+        )
+        raise StaleWriter(
+            f"This batch of {target.topic!r} does not continue the table ({detail}). Nothing was committed."
+        )
     day = max(target.day, current.day) if current is not None else target.day
     return Progress(target.topic, target.topic_id, have | dict(target.offsets), day)
+
+
+def _files(table: IcebergTable, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
+    """The rows of each file to write: those of one partition, in parts of at most the table's rows per file."""
+    most = int(table.properties.get(ROWS_PER_FILE, rows.num_rows))
+    for key, part in _partitions(table, rows):
+        for start in range(0, part.num_rows, most):
+            yield key, part.slice(start, most)
 
 
 def _partitions(table: IcebergTable, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
@@ -193,7 +207,9 @@ def _partitions(table: IcebergTable, rows: pa.Table) -> Iterator[tuple[Partition
         values = [PartitionFieldValue(field=field, value=key[field.name]) for field in spec.fields]
         part = rows
         if len(keys) > 1:
-            mask = functools.reduce(pc.and_, [pc.equal(rows[name], pa.scalar(key[name], rows[name].type)) for name in names])
+            mask = functools.reduce(
+                pc.and_, [pc.equal(rows[name], pa.scalar(key[name], rows[name].type)) for name in names]
+            )
             part = rows.filter(mask)
         yield PartitionKey(values, spec, table.schema()), part
 

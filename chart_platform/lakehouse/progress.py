@@ -29,7 +29,9 @@ class Progress:
 
     def to_json(self) -> str:
         offsets = {str(p): o for p, o in sorted(self.offsets.items())}
-        return json.dumps({"topic": self.topic, "topic_id": self.topic_id, "offsets": offsets, "day": self.day.isoformat()})
+        return json.dumps(
+            {"topic": self.topic, "topic_id": self.topic_id, "offsets": offsets, "day": self.day.isoformat()}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Progress:

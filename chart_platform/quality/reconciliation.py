@@ -76,7 +76,9 @@ def cover(lake: Lake, day: date, ranges: Sequence[OffsetRange]) -> list[Coverage
             readable = sum(len(chunk) for chunk in read_ranges(lake.settings, lake.settings.kafka_topic, holes))
             unreadable = sum(h.messages for h in holes) - readable
         found.append(
-            Coverage(r.partition, r.start, r.end, events, letters, gap - unreadable, events + letters - distinct, unreadable)
+            Coverage(
+                r.partition, r.start, r.end, events, letters, gap - unreadable, events + letters - distinct, unreadable
+            )
         )
     connection.close()
     return found

@@ -16,7 +16,6 @@ import orjson
 import pyarrow as pa
 
 from chart_platform.contracts.tables import (
-
     BRONZE_EVENTS,
     FACT_AFFILIATE_CLICKS,
     FACT_FUNNEL,
@@ -130,8 +129,9 @@ def _recount(chunk: MessageChunk) -> pa.Table:
         ids.append(row[0] if isinstance(row[0], str) and row[0].isascii() else None)
         times.append(row[1] if isinstance(row[1], str) and row[1].isascii() else None)
         received.append(row[2] if isinstance(row[2], int) and 0 <= row[2] < 2**53 else appended)
-        whole = isinstance(row[3], int) or (isinstance(row[3], float) and row[3].is_integer())
-        cents.append(int(row[3]) if whole and abs(row[3]) < 2**53 else None)
+        paid = row[3]
+        whole = isinstance(paid, int) or (isinstance(paid, float) and paid.is_integer())
+        cents.append(int(paid) if whole and paid is not None and abs(paid) < 2**53 else None)
     columns = [chunk.partitions, chunk.offsets, ids, times, received, cents]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, _RECOUNT, strict=True)], schema=_RECOUNT)
 
@@ -177,7 +177,10 @@ def _kafka_to_bronze(connection: duckdb.DuckDBPyConnection, report: Verification
         "select k.p, k.o from kafka as k anti join held as h on h.p = k.p and h.o = k.o",
     )
     _expect_none(
-        connection, report, "Offsets doubled in bronze", "select p, o, count(*) as n from held group by p, o having count(*) > 1"
+        connection,
+        report,
+        "Offsets doubled in bronze",
+        "select p, o, count(*) as n from held group by p, o having count(*) > 1",
     )
     _expect_none(
         connection,
@@ -200,7 +203,9 @@ def _bronze_to_silver(connection: duckdb.DuckDBPyConnection, report: Verificatio
         "rows": _number(connection, "select count(*) from silver.events"),
         "distinct_in_bronze": _number(connection, f"select count(*) from ({bronze})"),
     }
-    report.explained["duplicates"] = report.layers["bronze"]["events"] - report.layers["silver.events"]["distinct_in_bronze"]
+    report.explained["duplicates"] = (
+        report.layers["bronze"]["events"] - report.layers["silver.events"]["distinct_in_bronze"]
+    )
     _expect_none(
         connection,
         report,
@@ -238,7 +243,9 @@ def _silver_to_gold(connection: duckdb.DuckDBPyConnection, report: Verification)
     counted = _number(connection, "select sum(pageviews + chart_interactions + affiliate_clicks) from silver.sessions")
     report.layers["silver.sessions"]["events"] = counted
     if counted != expected:
-        report.differences.append(f"silver.sessions counts {counted} events, silver.events has {expected} that belong to a visit")
+        report.differences.append(
+            f"silver.sessions counts {counted} events, silver.events has {expected} that belong to a visit"
+        )
     sessions, funnels = report.layers["silver.sessions"]["rows"], report.layers["gold.fact_funnel"]["rows"]
     if sessions != funnels:
         report.differences.append(f"gold.fact_funnel has {funnels} visits, silver.sessions {sessions}")
@@ -293,7 +300,9 @@ def _payouts(connection: duckdb.DuckDBPyConnection, report: Verification) -> Non
     compared = ["bronze", "silver", "gold"] if report.explained["no_longer_in_kafka"] else list(layers)
     for day, sums in sorted(report.payout_cents_by_day.items()):
         if len({sums.get(layer, 0) for layer in compared}) > 1:
-            report.differences.append(f"Payout of {day} differs: " + ", ".join(f"{x} {sums.get(x, 0)}" for x in compared))
+            report.differences.append(
+                f"Payout of {day} differs: " + ", ".join(f"{x} {sums.get(x, 0)}" for x in compared)
+            )
     report.payout_cents_by_day = dict(sorted(report.payout_cents_by_day.items()))
 
 
@@ -304,6 +313,6 @@ def _tables_level(lake: Lake, report: Verification) -> None:
         progress = lake.progress(table)
         behind = sum((first.offsets if first else {}).values()) - sum((progress.offsets if progress else {}).values())
         if behind:
-            report.differences.append(f"{table.full_name} is {behind} offsets behind bronze.events; run chart-platform ingest.")
-
-
+            report.differences.append(
+                f"{table.full_name} is {behind} offsets behind bronze.events; run chart-platform ingest."
+            )

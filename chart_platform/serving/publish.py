@@ -47,5 +47,5 @@ def publish(lake: Lake) -> Path:
         """
     )
     connection.close()
-    os.replace(fresh, target)
+    fresh.replace(target)
     return target

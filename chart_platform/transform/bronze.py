@@ -31,14 +31,21 @@ _SQL = (Path(__file__).parent / "decode.sql").read_text()
 class Chunk(Protocol):
     """Messages in parallel lists, as ``stream.reader`` yields them; append times in epoch milliseconds."""
 
-    values: list[bytes | None]
-    partitions: list[int]
-    offsets: list[int]
-    timestamps: list[int]
+    @property
+    def values(self) -> list[bytes | None]: ...
 
-    def headers(self, index: int) -> list[tuple[str, bytes | None]]: ...
+    @property
+    def partitions(self) -> list[int]: ...
 
-    def key(self, index: int) -> bytes | None: ...
+    @property
+    def offsets(self) -> list[int]: ...
+
+    @property
+    def timestamps(self) -> list[int]: ...
+
+    def headers(self, index: int, /) -> list[tuple[str, bytes | None]]: ...
+
+    def key(self, index: int, /) -> bytes | None: ...
 
 
 @dataclass
@@ -129,7 +136,9 @@ class Decoder:
             {
                 "text": _texts(texts),
                 "row_index": pa.array(keep, pa.int64()),
-                "extra": pa.array([extras.get(i) for i in keep.tolist()] if extras else [None] * len(keep), pa.string()),
+                "extra": pa.array(
+                    [extras.get(i) for i in keep.tolist()] if extras else [None] * len(keep), pa.string()
+                ),
                 "kafka_partition": pa.array(np.asarray(chunk.partitions, "int32")[keep]),
                 "kafka_offset": pa.array(np.asarray(chunk.offsets, "int64")[keep]),
                 "kafka_ts": pa.array(np.asarray(chunk.timestamps, "datetime64[ms]")[keep].astype("datetime64[us]")),
@@ -169,7 +178,9 @@ class Decoder:
                 message = f"{row['ts']} is over {self._settings.max_future_hours} h ahead of the broker's clock."
                 refused[index] = [Reason(fault, "/ts", message)]
             else:
-                refused[index] = [Reason(fault, "/ts", f"{row['ts']} is before the platform's first day {self._settings.first_day}.")]
+                refused[index] = [
+                    Reason(fault, "/ts", f"{row['ts']} is before the platform's first day {self._settings.first_day}.")
+                ]
         return again
 
     def _dead_letters(self, chunk: Chunk, refused: Mapping[int, list[Reason]]) -> pa.Table:

@@ -141,7 +141,9 @@ def reingest_day(lake: Lake, batch: Batch, chunks: Iterator[Chunk], audit: Audit
     if seen is not None and seen.topic_id != batch.topic_id:
         advance(seen, batch.start, batch.target)
     if behind and any(end > start for start, end in batch.ranges.values()):
-        raise StaleWriter(f"A rebuild of {batch.day} may not run ahead of the table, which lacks offsets up to {behind}.")
+        raise StaleWriter(
+            f"A rebuild of {batch.day} may not run ahead of the table, which lacks offsets up to {behind}."
+        )
     staged = _stage(lake, batch, chunks, audit)
     _replace_dead_letters(lake, batch, staged.letters)
     connection = connect(lake.settings)
