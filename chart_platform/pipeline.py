@@ -18,7 +18,7 @@ from chart_platform.settings import Settings
 DAGSTER_YAML = Path(__file__).parents[1] / "dagster.yaml"
 
 
-class PipelineFailed(RuntimeError):  # noqa: N818
+class PipelineFailed(RuntimeError):
     """A run failed; the message names the step and its error."""
 
 
@@ -40,9 +40,11 @@ def prepare_dagster_home(settings: Settings) -> Path:
 
 
 def run_until_current(
-    settings: Settings, on_run: Callable[[PipelineReport, int], None] | None = None
+    settings: Settings,
+    on_run: Callable[[PipelineReport, int], None] | None = None,
+    most_runs: int | None = None,
 ) -> PipelineReport:
-    """Run batches until the lake is level with Kafka. Each run is recorded in the instance's Dagster history.
+    """Run batches until the lake is level with Kafka, or ``most_runs`` were run. Each is in the Dagster history.
 
     ``on_run`` is told the report and the messages still unread after each run.
 

@@ -43,7 +43,7 @@ class BrokerError(RuntimeError):
     """The embedded broker can't start or stop."""
 
 
-class BrokerUnreachable(RuntimeError):  # noqa: N818
+class BrokerUnreachable(RuntimeError):
     """A Kafka cluster does not answer."""
 
 

@@ -33,7 +33,7 @@ _HTTP_ATTEMPTS = 3
 _HTTP_TIMEOUT_SECONDS = 30
 
 
-class JarsUnavailable(RuntimeError):  # noqa: N818
+class JarsUnavailable(RuntimeError):
     """The broker's jars are neither in the cache nor to be had from a Maven repository."""
 
 

@@ -77,7 +77,7 @@ class DayBatch:
             ) from error
 
 
-class RetentionLoss(RuntimeError):  # noqa: N818
+class RetentionLoss(RuntimeError):
     """Kafka has dropped offsets that were still to be read."""
 
     def __init__(self, missing: Sequence[OffsetRange], what_now: str) -> None:
@@ -87,7 +87,7 @@ class RetentionLoss(RuntimeError):  # noqa: N818
         super().__init__(f"Kafka no longer holds {total} offsets ({each}): retention dropped them. {what_now}")
 
 
-class TopicTruncated(RuntimeError):  # noqa: N818
+class TopicTruncated(RuntimeError):
     """The table has taken offsets that the topic never had: it was recreated or truncated."""
 
 

@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.1
 _WATERMARK_TIMEOUT_SECONDS = 30.0
 
 
-class ReadFailed(RuntimeError):  # noqa: N818
+class ReadFailed(RuntimeError):
     """Kafka refused to deliver a partition."""
 
 

@@ -29,11 +29,11 @@ _EVENT_BYTES = 1024 * 1024
 _DEAD_LETTER_BYTES = 2 * _EVENT_BYTES
 
 
-class TopicMissing(RuntimeError):  # noqa: N818
+class TopicMissing(RuntimeError):
     """A topic does not exist."""
 
 
-class TopicContradiction(RuntimeError):  # noqa: N818
+class TopicContradiction(RuntimeError):
     """An existing topic is not what the settings say."""
 
 

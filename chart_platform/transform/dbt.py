@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[2] / "dbt_project"
 _QUIET = ["--log-level", "none", "--log-level-file", "none", "--no-write-json", "--no-print", "--no-use-colors"]
 
 
-class DbtFailed(RuntimeError):  # noqa: N818
+class DbtFailed(RuntimeError):
     """dbt failed. The message holds what it said of each model."""
 
 
