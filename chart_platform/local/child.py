@@ -7,6 +7,7 @@ Belongs here: the life of one process and the rule of restarts. Does not belong 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ from chart_platform.local.processes import die_with_parent, signal_group
 State = Literal["waiting", "starting", "running", "restarting", "stopped", "failed"]
 
 LOG_BYTES = 8 * 1024 * 1024
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_BYTES = 64 * 1024
 
 
@@ -129,7 +131,7 @@ class Child:
                 text = log.read().decode(errors="replace")
         except OSError:
             return []
-        return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+        return [line.rstrip() for line in _COLOR.sub("", text).splitlines() if line.strip()][-count:]
 
     def how_it_ended(self) -> str:
         code = self.exit_code()

@@ -1,18 +1,26 @@
 """How the instance is doing, in three numbers: events sent, messages unread, age of the last commit to gold.
 
-Belongs here: reading them from where they are true (Kafka, the lake). Does not belong here: showing them (``view``).
+Belongs here: reading them from where they are true (Kafka, the lake), and the process that does so over and over.
+Does not belong here: showing them (``view``).
+
+A process of its own, so that the supervisor stays small, has one thread, and never waits for Kafka.
 """
 
 from __future__ import annotations
 
-import threading
+import json
+import os
+import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from chart_platform.local.instance import Files, read_json
-from chart_platform.settings import Settings
+from chart_platform.local.instance import Files, read_json, replace_text
+from chart_platform.settings import Settings, get_settings
 
 _EVERY_SECONDS = 4.0
+_OUTDATED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -20,67 +28,48 @@ class Figures:
     """``None``: not known (yet)."""
 
     sent: int | None = None
-    lag: int | None = None
+    lag: dict[str, int] | None = None
     gold_at: datetime | None = None
 
 
-class FigureReader:
-    """Reads figures over and over in a thread of its own, as Kafka may take its time to answer."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._files = Files(settings)
-        self._lag: int | None = None
-        self._gold_at: datetime | None = None
-        self._stop = threading.Event()
-        # A daemon: a stop must not wait for an answer of Kafka.
-        self._thread = threading.Thread(target=self._read_on, name="figures", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def now(self) -> Figures:
-        return Figures(events_sent(self._files), self._lag, self._gold_at)
-
-    def _read_on(self) -> None:
-        # Here and not above: these imports take a second, which a start should not wait for.
-        from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL
-        from chart_platform.lakehouse.lake import Lake
-        from chart_platform.stream.offsets import TopicOffsets
-
-        lake: Lake | None = None
-        while not self._stop.is_set():
-            try:
-                lake = lake or Lake(self._settings)
-                progress = lake.progress(BRONZE_EVENTS)
-                lag = TopicOffsets(self._settings).lag(progress.offsets if progress else {})
-                self._lag = sum(lag.values())
-                snapshot = lake.load(FACT_FUNNEL).current_snapshot()
-                self._gold_at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None
-            except Exception:
-                # Whatever it is (Kafka restarts, a table is being made), the parts' own logs tell; here it is unknown.
-                self._lag = None
-            self._stop.wait(_EVERY_SECONDS)
-
-
-def events_sent(files: Files) -> int | None:
-    """Messages that the traffic of this start has sent."""
+def latest_figures(files: Files) -> Figures:
+    """What the instance's processes noted down last; nothing that is too old to be true."""
     sent = read_json(files.ready("traffic")).get("sent")
-    return sent if isinstance(sent, int) else None
+    noted = read_json(files.ready("figures"))
+    if time.time() - noted.get("at", 0.0) > _OUTDATED_SECONDS:
+        return Figures(sent)
+    gold_at = noted.get("gold_at")
+    return Figures(sent, noted.get("lag"), datetime.fromtimestamp(gold_at, UTC) if gold_at is not None else None)
 
 
-def kafka_lag(settings: Settings) -> dict[str, int] | None:
-    """Unread messages by partition, or None when Kafka or the lake can't say."""
-    from chart_platform.contracts.tables import BRONZE_EVENTS
+def _note_on(settings: Settings) -> None:
+    # Here and not above: the supervisor reads figures, and has no need of these.
+    from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL
     from chart_platform.lakehouse.lake import Lake
     from chart_platform.stream.offsets import TopicOffsets
 
-    try:
-        progress = Lake(settings).progress(BRONZE_EVENTS)
-        lag = TopicOffsets(settings).lag(progress.offsets if progress else {})
-    except Exception:
-        return None
-    return {str(partition): behind for partition, behind in sorted(lag.items())}
+    lake = Lake(settings)
+    offsets = TopicOffsets(settings)
+    while True:
+        note: dict[str, Any] = {"pid": os.getpid(), "at": time.time()}
+        progress = lake.progress(BRONZE_EVENTS)
+        lag = offsets.lag(progress.offsets if progress else {})
+        note["lag"] = {str(partition): behind for partition, behind in sorted(lag.items())}
+        snapshot = lake.load(FACT_FUNNEL).current_snapshot()
+        note["gold_at"] = snapshot.timestamp_ms / 1000 if snapshot is not None else None
+        replace_text(Files(settings).ready("figures"), json.dumps(note))
+        time.sleep(_EVERY_SECONDS)
+
+
+def main() -> None:
+    while True:
+        try:
+            _note_on(get_settings())
+        except Exception as error:
+            # Whatever it is (Kafka restarts, a table is being made): figures are not worth a restart, but a try.
+            print(f"{datetime.now(UTC):%H:%M:%S} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            time.sleep(_EVERY_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ _LONGEST_SOCKET_PATH = 100
 _CLEARING_SECONDS = 25.0
 
 
-class AlreadyRuns(RuntimeError):  # noqa: N818
+class AlreadyRuns(RuntimeError):
     """Another supervisor has this home."""
 
 

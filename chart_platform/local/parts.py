@@ -6,6 +6,7 @@ them (``child``, ``supervisor``).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -57,6 +58,10 @@ def environment(settings: Settings, token: str) -> dict[str, str]:
             variables[variable] = value.get_secret_value()
         else:
             variables[variable] = str(value)
+    if variables.get("PYTHONDONTWRITEBYTECODE") and not _is_compiled():
+        # Every process, each run's too, would compile all that it imports: half of what their start costs.
+        del variables["PYTHONDONTWRITEBYTECODE"]
+        variables["PYTHONPYCACHEPREFIX"] = str(settings.root / "cache" / "pycache")
     return variables | {
         "CHART_HOME": str(settings.root),
         "DAGSTER_HOME": str(Files(settings).dagster_home),
@@ -64,6 +69,12 @@ def environment(settings: Settings, token: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         TOKEN_VARIABLE: token,
     }
+
+
+def _is_compiled() -> bool:
+    """Whether the environment was installed with bytecode, as `make setup` does."""
+    package = importlib.util.find_spec("dagster")
+    return package is not None and package.cached is not None and Path(package.cached).exists()
 
 
 def prepare(settings: Settings) -> None:
@@ -95,7 +106,7 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         lambda pid: read_json(files.ready("kafka")).get("pid") == pid,
         # The first start downloads the broker.
         start_within=900.0,
-        stop_within=9.0,
+        stop_within=7.0,
         files=(files.ready("kafka"),),
     )
     code = Part(
@@ -105,6 +116,8 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         files.log("code-server"),
         lambda _pid: _listens(files.socket),
         start_within=300.0,
+        # Its runs note down that they were interrupted.
+        stop_within=7.0,
         files=(files.socket,),
     )
     # Webserver and daemon by themselves and not by `dagster dev`: it starts a code server of its own, and it ends as a
@@ -124,6 +137,7 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         files.log("daemon"),
         lambda _pid: _DAEMON_IS_UP in files.log("daemon").read_text(errors="replace"),
         after=("kafka", "code-server"),
+        stop_within=4.0,
     )
     traffic = Part(
         "traffic",
@@ -132,10 +146,21 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         files.log("traffic"),
         lambda pid: read_json(files.ready("traffic")).get("pid") == pid,
         after=("kafka",),
+        stop_within=3.0,
         files=(files.ready("traffic"),),
     )
-    every = (kafka, code, webserver, daemon)
-    return (*every, traffic) if settings.simulate_rate > 0 else every
+    figures = Part(
+        "figures",
+        "Figures of progress",
+        python("chart_platform.local.figures"),
+        files.log("figures"),
+        # Nobody should wait for them.
+        lambda _pid: True,
+        after=("kafka", "webserver", "daemon"),
+        stop_within=1.0,
+        files=(files.ready("figures"),),
+    )
+    return (kafka, code, webserver, daemon, *((traffic,) if settings.simulate_rate > 0 else ()), figures)
 
 
 def ports_of(settings: Settings) -> Mapping[int, str]:

@@ -24,6 +24,7 @@ TOKEN_VARIABLE = "CHART_INSTANCE_TOKEN"
 _PROC = Path("/proc")
 _PR_SET_PDEATHSIG = 1
 _LISTENING = "0A"
+_ZOMBIE = "Z"
 
 
 def marked(token: str) -> list[int]:
@@ -118,10 +119,14 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 def born(pid: int) -> str | None:
-    """When a process started, in the system's own words; together with the id it names one process for good."""
+    """When a process started, in the system's own words, or None if it has ended.
+
+    Together with the id it names one process for good.
+    """
     try:
         # The command in parentheses may hold spaces; start time is the 20th field after it.
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == _ZOMBIE else fields[19]
     except (OSError, IndexError):
         answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
         return answer.stdout.strip() or None

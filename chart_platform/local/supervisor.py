@@ -28,7 +28,7 @@ from rich.console import Console
 
 from chart_platform.local import view
 from chart_platform.local.child import Child
-from chart_platform.local.figures import FigureReader, events_sent, kafka_lag
+from chart_platform.local.figures import Figures, latest_figures
 from chart_platform.local.instance import AlreadyRuns, Files, claim, is_claimed, read_json, replace_text, supervisor_pid
 from chart_platform.local.parts import environment, parts_of, ports_of, prepare, runs_in_progress
 from chart_platform.local.processes import (
@@ -44,8 +44,9 @@ from chart_platform.local.processes import (
 from chart_platform.settings import Settings
 
 _TICK_SECONDS = 0.1
+_WATCH_SECONDS = 0.5
 _UPKEEP_SECONDS = 10.0
-# Traffic 5 + daemon 5 + runs 6 + webserver and code server 5 + Kafka 9: a stop takes 30 s at the very most.
+# Traffic and figures 3 + daemon 4 + runs 6 + webserver and code server 7 + Kafka 7 + leftovers 3: 30 s at the very most.
 _RUNS_MAY_FINISH_SECONDS = 6.0
 _LEFTOVERS_GRACE_SECONDS = 3.0
 _DOWN_PATIENCE_SECONDS = 40.0
@@ -53,11 +54,11 @@ _ONE_WISH_SECONDS = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class PortTaken(RuntimeError):  # noqa: N818
+class PortTaken(RuntimeError):
     """A port that the instance needs is in use."""
 
 
-class _GivenUp(RuntimeError):  # noqa: N818
+class _GivenUp(RuntimeError):
     """A part can't be had."""
 
 
@@ -94,11 +95,12 @@ def down(settings: Settings, *, console: Console | None = None) -> int:
     show.say(f"Stopping the instance in {settings.root}" + (f" (process {pid})" if pid else ""))
     # The last resort leaves the rest to the guard, which is a process of its own.
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if (pid := supervisor_pid(files)) is not None:
-            send_signal(pid, number)
+        if (supervisor := supervisor_pid(files)) is not None:
+            send_signal(supervisor, number)
         deadline = time.monotonic() + _DOWN_PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if not is_claimed(files):
+            # Also the process itself: it lets go of its home a moment before it ends.
+            if not is_claimed(files) and (pid is None or born(pid) is None):
                 show.say("Stopped.")
                 return 0
             time.sleep(_TICK_SECONDS)
@@ -116,8 +118,7 @@ def status(settings: Settings) -> dict[str, Any]:
         if process["pid"] is None or born(process["pid"]) is None:
             process["pid"] = None
             process["state"] = "stopped" if process["state"] in ("starting", "running") else process["state"]
-    runs = any(process["name"] == "kafka" and process["state"] == "running" for process in processes)
-    lag = kafka_lag(settings) if runs else None
+    figures = latest_figures(files) if claimed else Figures()
     return {
         "home": str(settings.root),
         "running": claimed,
@@ -127,13 +128,14 @@ def status(settings: Settings) -> dict[str, Any]:
         "urls": found.get("urls", {}),
         "ports": found.get("ports", {}),
         "processes": processes,
-        "events_sent": events_sent(files) if claimed else None,
+        "events_sent": figures.sent,
         "kafka": {
             "bootstrap_servers": settings.bootstrap_servers,
             "embedded": settings.embedded_kafka,
-            "lag": sum(lag.values()) if lag is not None else None,
-            "lag_by_partition": lag,
+            "lag": sum(figures.lag.values()) if figures.lag is not None else None,
+            "lag_by_partition": figures.lag,
         },
+        "gold_committed_at": figures.gold_at.isoformat(timespec="seconds") if figures.gold_at else None,
     }
 
 
@@ -229,21 +231,16 @@ class _Supervisor:
             time.sleep(_TICK_SECONDS)
 
     def _watch(self) -> None:
-        reader = FigureReader(self._settings)
-        reader.start()
         upkeep_due = 0.0
-        try:
-            while not self._stops_asked:
-                self._look_after(starting=False)
-                if time.monotonic() >= upkeep_due:
-                    upkeep_due = time.monotonic() + _UPKEEP_SECONDS
-                    for child in self._children.values():
-                        child.keep_log_bounded()
-                troubled = [child for child in self._children.values() if child.state != "running"]
-                self._view.show(view.figures_line(reader.now(), troubled), repeat=True)
-                time.sleep(_TICK_SECONDS)
-        finally:
-            reader.stop()
+        while not self._stops_asked:
+            self._look_after(starting=False)
+            if time.monotonic() >= upkeep_due:
+                upkeep_due = time.monotonic() + _UPKEEP_SECONDS
+                for child in self._children.values():
+                    child.keep_log_bounded()
+            troubled = [child for child in self._children.values() if child.state != "running"]
+            self._view.show(view.figures_line(latest_figures(self._files), troubled), repeat=True)
+            time.sleep(_WATCH_SECONDS)
 
     def _look_after(self, *, starting: bool) -> None:
         """One look at every part: start what may start, note what is ready, see to what has died."""
@@ -291,10 +288,11 @@ class _Supervisor:
         self._view.say("Stopping (again Ctrl-C: at once)")
         began = time.monotonic()
         self._write_state("stopping")
-        self._end("traffic")
+        self._end("traffic", "figures")
         # First the one that starts runs, then those that carry them.
         self._end("daemon")
-        if self._children["webserver"].state == "running":
+        webserver = self._children.get("webserver")
+        if webserver is not None and webserver.state == "running":
             self._let_runs_finish()
         self._end("webserver", "code-server")
         self._end("kafka")

@@ -25,7 +25,7 @@ from chart_platform.simulator import FaultRates, GroundTruthWriter, Message, Sim
 from chart_platform.simulator.send import SendError, send
 
 _NOTE_EVERY_SECONDS = 1.0
-_FLUSH_SECONDS = 4.0
+_FLUSH_SECONDS = 2.0
 
 
 def main() -> int:

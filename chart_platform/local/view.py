@@ -37,7 +37,7 @@ class View:
             return
         try:
             # Text, so that brackets in a path or a log line are not taken for markup.
-            self._console.print(Text(text, style=style), soft_wrap=True)
+            self._console.print(Text(self._writable(text), style=style), soft_wrap=True)
         except (OSError, ValueError):
             self._gone = True
 
@@ -45,6 +45,7 @@ class View:
         """The line that changes. Where lines can't change, it is only printed with ``repeat``, and not too often."""
         if self._gone:
             return
+        text = self._writable(text)
         try:
             if not self._console.is_terminal:
                 if repeat and time.monotonic() >= self._line_due:
@@ -57,6 +58,10 @@ class View:
                 self._status.update(Text(text))
         except (OSError, ValueError):
             self._gone = True
+
+    def _writable(self, text: str) -> str:
+        """A console that knows only ASCII gets question marks instead of an error."""
+        return text.encode(self._console.encoding, "replace").decode(self._console.encoding)
 
     def close(self) -> None:
         try:
@@ -103,7 +108,7 @@ def figures_line(figures: Figures, troubled: Iterable[Child]) -> str:
     words = []
     if figures.sent is not None:
         words.append(f"{figures.sent:,} events sent")
-    words.append(f"{figures.lag:,} unread" if figures.lag is not None else "unread: not known")
+    words.append(f"{sum(figures.lag.values()):,} unread" if figures.lag is not None else "unread: not known")
     if figures.gold_at is not None:
         age = (datetime.now(UTC) - figures.gold_at).total_seconds()
         words.append(f"last commit to gold {max(0.0, age):.0f} s ago")
