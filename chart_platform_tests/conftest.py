@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share: the real Kafka.
+"""Fixtures that several folders of tests share: the real Kafka, and the command line in a process of its own.
 
 Belongs here: what is dear to start and good for all. Does not belong here: what one folder needs (its own conftest).
 """
@@ -19,6 +19,7 @@ import pytest
 from chart_platform.settings import Settings
 from chart_platform.stream.broker import LocalBroker
 from chart_platform.stream.topics import ensure_topics
+from chart_platform_tests.command_line import CommandLine
 
 KafkaTopics = Callable[..., Settings]
 
@@ -70,6 +71,12 @@ def kafka_topics(kafka: Settings, tmp_path: Path) -> KafkaTopics:
         return made
 
     return make
+
+
+@pytest.fixture(scope="session")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """Runs ``chart-platform`` commands; what is dear to make once serves every home of the session."""
+    return CommandLine(tmp_path_factory.mktemp("shared-cache"))
 
 
 @contextmanager

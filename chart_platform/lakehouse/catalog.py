@@ -20,6 +20,7 @@ from chart_platform.contracts.tables import TABLES, Table
 from chart_platform.settings import Settings
 
 ROWS_PER_FILE = "chart.rows-per-file"
+_GLUE = "chart_platform.lakehouse.glue.SureGlueCatalog"
 
 
 class SchemaContradiction(RuntimeError):
@@ -32,7 +33,7 @@ def open_catalog(settings: Settings) -> Catalog:
     if settings.s3_endpoint:
         properties |= {"s3.endpoint": settings.s3_endpoint, "s3.region": settings.aws_region}
     if settings.catalog_type == "glue":
-        properties |= {"type": "glue", "glue.region": settings.aws_region}
+        properties |= {"py-catalog-impl": _GLUE, "glue.region": settings.aws_region}
         if settings.glue_endpoint:
             properties["glue.endpoint"] = settings.glue_endpoint
     else:
