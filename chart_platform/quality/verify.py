@@ -1,13 +1,13 @@
 """The audit that trusts nobody: recount from Kafka's bytes to gold, without the pipeline's code or its checks.
 
-Messages are read again and parsed by the plain JSON parser; every layer is then compared by offsets, event ids and
+Messages are read again, by another Kafka client, and parsed by the plain JSON parser; every layer is then compared by offsets, event ids and
 payout per day. Belongs here: that recount. Does not belong here: the running checks (``reconciliation``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,7 @@ from chart_platform.contracts.tables import (
 )
 from chart_platform.lakehouse.duck import connect, create_views
 from chart_platform.lakehouse.lake import Lake
-from chart_platform.stream.offsets import TopicOffsets
-from chart_platform.stream.planning import OffsetRange
-from chart_platform.stream.reader import MessageChunk, read_ranges
+from chart_platform.quality.recount import IndependentReader, Recounted
 
 _RECOUNT = pa.schema(
     [
@@ -68,16 +66,19 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
     """Recount everything. Costs a full reading of the topic and of every table."""
     report = Verification()
     progress = lake.progress(BRONZE_EVENTS)
-    offsets = TopicOffsets(lake.settings)
-    latest, earliest = offsets.latest(), offsets.earliest()
     committed = dict(progress.offsets) if progress else {}
+    reader = IndependentReader(lake.settings)
+    earliest, latest = reader.ends()
     report.explained["not_yet_ingested"] = sum(end - committed.get(p, earliest[p]) for p, end in latest.items())
-    ranges = [OffsetRange(p, earliest[p], end) for p, end in sorted(committed.items()) if end > earliest[p]]
+    ranges = {p: (earliest[p], end) for p, end in sorted(committed.items()) if p in earliest and end > earliest[p]}
+    if beyond := {p: end for p, end in committed.items() if end > latest.get(p, 0)}:
+        report.differences.append(f"Offsets taken in that Kafka does not have (topic recreated?): {beyond}")
     connection = connect(lake.settings)
     create_views(connection, lake)
     connection.register("nothing", _RECOUNT.empty_table())
     connection.execute("create table kafka as select * from nothing")
-    _read_topic(lake, connection, ranges, on_progress)
+    _read_topic(reader, connection, ranges, on_progress)
+    reader.close()
     connection.execute(
         """
         create table held as
@@ -88,8 +89,8 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
         {"topic": lake.settings.kafka_topic},
     )
     connection.execute("create table bounds (p integer, low bigint, high bigint)")
-    for r in ranges:
-        connection.execute("insert into bounds values (?, ?, ?)", [r.partition, r.start, r.end])
+    for partition, (start, end) in ranges.items():
+        connection.execute("insert into bounds values (?, ?, ?)", [partition, start, end])
     _kafka_to_bronze(connection, report, committed)
     _bronze_to_silver(connection, report)
     _silver_to_gold(connection, report)
@@ -100,39 +101,39 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
 
 
 def _read_topic(
-    lake: Lake,
+    reader: IndependentReader,
     connection: duckdb.DuckDBPyConnection,
-    ranges: list[OffsetRange],
+    ranges: Mapping[int, tuple[int, int]],
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    done, total = 0, sum(r.messages for r in ranges)
-    for chunk in read_ranges(lake.settings, lake.settings.kafka_topic, ranges):
-        connection.register("recount", _recount(chunk))
+    done, total = 0, sum(end - start for start, end in ranges.values())
+    for messages in reader.messages(ranges):
+        connection.register("recount", _recount(messages))
         connection.execute("insert into kafka select * from recount")
-        done += len(chunk)
+        done += len(messages)
         if on_progress is not None:
             on_progress(done, total)
 
 
-def _recount(chunk: MessageChunk) -> pa.Table:
+def _recount(messages: Sequence[Recounted]) -> pa.Table:
     ids: list[str | None] = []
     times: list[str | None] = []
     received: list[int | None] = []
     cents: list[int | None] = []
-    for value, appended in zip(chunk.values, chunk.timestamps, strict=True):
+    for message in messages:
         try:
-            event = _parse(value or b"")
+            event = _parse(message.value or b"")
             click = event.get("affiliate") or {}
             row = (event.get("event_id"), event.get("ts"), event.get("ingest_ts"), click.get("payout_cents"))
         except (ValueError, AttributeError, RecursionError):
             row = (None, None, None, None)
         ids.append(row[0] if isinstance(row[0], str) and row[0].isascii() else None)
         times.append(row[1] if isinstance(row[1], str) and row[1].isascii() else None)
-        received.append(row[2] if isinstance(row[2], int) and 0 <= row[2] < 2**53 else appended)
+        received.append(row[2] if isinstance(row[2], int) and 0 <= row[2] < 2**53 else message.appended_ms)
         paid = row[3]
         whole = isinstance(paid, int) or (isinstance(paid, float) and paid.is_integer())
         cents.append(int(paid) if whole and paid is not None and abs(paid) < 2**53 else None)
-    columns = [chunk.partitions, chunk.offsets, ids, times, received, cents]
+    columns = [[m.partition for m in messages], [m.offset for m in messages], ids, times, received, cents]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, _RECOUNT, strict=True)], schema=_RECOUNT)
 
 

@@ -29,6 +29,8 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "security.protocol": settings.kafka_security_protocol,
         # Idle connections are closed by brokers as a matter of course; it is no news for the log.
         "log.connection.close": False,
+        # Errors only: what librdkafka retries by itself is no news for a terminal.
+        "log_level": 3,
     }
     if settings.kafka_sasl_mechanism is not None:
         if settings.kafka_sasl_username is None or settings.kafka_sasl_password is None:
