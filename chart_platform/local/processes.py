@@ -166,8 +166,7 @@ def port_holder(port: int) -> Holder | None:
         if not entry.name.isdigit():
             continue
         try:
-            files = {str(file.readlink()) for file in (entry / "fd").iterdir()}
-            if files.isdisjoint(f"socket:[{inode}]" for inode in inodes):
+            if _open_files(entry).isdisjoint(f"socket:[{inode}]" for inode in inodes):
                 continue
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             variables = (entry / "environ").read_bytes().split(b"\0")
@@ -177,6 +176,15 @@ def port_holder(port: int) -> Holder | None:
         homes = [v.partition(b"=")[2].decode() for v in variables if v.startswith(b"CHART_HOME=")]
         return Holder(int(entry.name), command[:80], homes[0] if homes and of_an_instance else None)
     return None
+
+
+def _open_files(process: Path) -> set[str]:
+    found = set()
+    for file in (process / "fd").iterdir():
+        # It may have been closed since.
+        with contextlib.suppress(OSError):
+            found.add(str(file.readlink()))
+    return found
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -222,13 +222,13 @@ def test_runs_that_lost_their_process_are_settled_and_others_left_alone(
             for name, status, tags in (
                 ("lost", dg.DagsterRunStatus.STARTED, launched),
                 ("cancelled", dg.DagsterRunStatus.CANCELING, launched),
-                ("queued", dg.DagsterRunStatus.QUEUED, {}),
+                ("done", dg.DagsterRunStatus.SUCCESS, launched),
                 ("elsewhere", dg.DagsterRunStatus.STARTED, {}),
             )
         }
         assert settle_lost_runs(tmp_path) == 2
         found = {name: instance.get_run_by_id(run_id).status.value for name, run_id in runs.items()}  # type: ignore[union-attr]
-    assert found == {"lost": "FAILURE", "cancelled": "CANCELED", "queued": "QUEUED", "elsewhere": "STARTED"}
+    assert found == {"lost": "FAILURE", "cancelled": "CANCELED", "done": "SUCCESS", "elsewhere": "STARTED"}
 
 
 def test_the_guard_imports_little() -> None:
