@@ -1,7 +1,8 @@
-"""The analysts' DuckDB file: views of every table, pinned to one snapshot each, swapped in by an atomic rename.
+"""The analysts' DuckDB file: views of every table, pinned to one snapshot each, swapped in at once.
 
 The file holds views over the tables' immutable Parquet files, not copies, so publishing costs the same after a day and
 after a year. Replaced files stay on disk for a day (``lakehouse.maintenance``), so an open file keeps working meanwhile.
+With an S3 warehouse a copy stands beside the tables, where those find it who have no access to this machine.
 Belongs here: that file. Does not belong here: dashboards, APIs.
 """
 
@@ -9,10 +10,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
 
-import duckdb
-
-from chart_platform.lakehouse.duck import create_views, quote
+from chart_platform.lakehouse.duck import connect, create_views, quote
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.settings import Settings
 
@@ -27,7 +28,8 @@ def publish(lake: Lake) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(f".{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
-    connection = duckdb.connect()
+    # A view's files are opened once when it is made, so the connection must reach the warehouse.
+    connection = connect(lake.settings)
     # The storage version of DuckDB 1.5, so that older clients open the file too.
     connection.execute(f"attach '{quote(str(fresh))}' as published (storage_version 'v1.5.0')")
     connection.execute("use published")
@@ -49,3 +51,17 @@ def publish(lake: Lake) -> Path:
     connection.close()
     fresh.replace(target)
     return target
+
+
+def published_url(settings: Settings) -> str | None:
+    """Where the copy for others stands; None with a warehouse of local files."""
+    return f"{settings.warehouse_url}/published/chart.duckdb" if settings.warehouse_url.startswith("s3://") else None
+
+
+def share(settings: Settings, s3: Any) -> str | None:
+    """Put the file beside the tables through the S3 client ``s3``, at once: readers get the old or the new one, whole."""
+    url = published_url(settings)
+    if url is not None:
+        found = urlparse(url)
+        s3.upload_file(str(published_file(settings)), found.netloc, found.path.lstrip("/"))
+    return url

@@ -1,0 +1,82 @@
+"""From Kafka to gold with the tables on S3 and the catalog in Glue: the same commands, the same accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlparse
+
+import duckdb
+import pytest
+from dagster_aws.s3 import S3Resource
+
+from chart_platform.lakehouse.duck import connect
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.quality.verify import verify
+from chart_platform.serving.publish import published_file, published_url, share
+from chart_platform.simulator import FaultRates, GroundTruth, SimulationConfig, generate
+from chart_platform.simulator.send import send
+from chart_platform_tests.aws.conftest import REGION, Glue
+from chart_platform_tests.command_line import CommandLine
+from chart_platform_tests.conftest import KafkaTopics
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_what_was_sent_reaches_gold_on_s3_and_every_message_is_accounted_for(
+    glue: Glue,
+    aws_settings: Callable[..., dict[str, Any]],
+    kafka_topics: KafkaTopics,
+    command_line: CommandLine,
+) -> None:
+    settings = kafka_topics(**aws_settings(), kafka_partitions=2)
+    config = SimulationConfig(seed=7, events=600, days=2, end=datetime.now(UTC).date(), faults=FaultRates.default())
+    messages = list(generate(config))
+    truth = GroundTruth.of(messages).summary()
+    send(messages, settings)
+
+    ingested = command_line.run(settings, "ingest", "--json")
+    assert ingested.code == 0, ingested.err
+    assert ingested.json == {"runs": 1, "messages": truth["sent"], "failed_checks": []}
+
+    recount = verify(Lake(settings))
+    assert recount.differences == []
+    assert recount.layers["silver.events"]["rows"] == truth["accepted"]
+    assert recount.layers["bronze"]["dead_letters"] == truth["dead_letters"]
+    gold = {day: sums["gold"] for day, sums in recount.payout_cents_by_day.items()}
+    assert gold == {day: cents for day, cents in truth["payout_cents_by_day"].items() if cents}
+
+    found = command_line.run(
+        settings, "sql", "--format", "json", "select sum(payout_cents) as cents from gold.fact_funnel"
+    )
+    assert (found.code, found.json) == (0, [{"cents": truth["payout_cents"]}]), found.err
+
+    _published_file_reads_from_s3(settings, truth)
+    _nothing_of_a_table_is_on_this_machine(settings)
+    _is_shared_through_the_s3_resource(glue, settings)
+
+
+def _published_file_reads_from_s3(settings: Any, truth: dict[str, Any]) -> None:
+    reader = connect(settings)
+    reader.execute(f"attach '{published_file(settings)}' as published (read_only)")
+    assert reader.sql("select sum(payout_cents) from published.gold.funnel_daily").fetchall() == [
+        (truth["payout_cents"],)
+    ]
+    reader.close()
+
+
+def _nothing_of_a_table_is_on_this_machine(settings: Any) -> None:
+    assert not list(settings.root.rglob("*.parquet")) and not list(settings.root.rglob("*.avro"))
+
+
+def _is_shared_through_the_s3_resource(glue: Glue, settings: Any) -> None:
+    client = S3Resource(region_name=REGION, endpoint_url=glue.endpoint).get_client()
+    assert share(settings, client) == published_url(settings)
+    where = urlparse(published_url(settings) or "")
+    assert where.path == "/warehouse/published/chart.duckdb"
+    copy = settings.root / "copy.duckdb"
+    client.download_file(where.netloc, where.path.lstrip("/"), str(copy))
+    with duckdb.connect(str(copy), read_only=True) as reader:
+        views = reader.sql("select schema_name || '.' || view_name from duckdb_views() where not internal").fetchall()
+    assert ("gold.fact_funnel",) in views
