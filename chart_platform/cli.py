@@ -257,12 +257,14 @@ def sql(
     """Query bronze.*, silver.* and gold.* as they are now."""
     from chart_platform.lakehouse.duck import connect, create_views
     from chart_platform.lakehouse.lake import Lake
+    from chart_platform.serving.publish import create_analysis_views
 
     if output not in ("table", "csv", "json"):
         raise typer.BadParameter(f"{output!r} is none of table, csv, json", param_hint="--format")
     settings = get_settings()
     connection = connect(settings)
     create_views(connection, Lake(settings))
+    create_analysis_views(connection)
     cursor = connection.execute(query)
     names = [column[0] for column in cursor.description or []]
     found = cursor.fetchall()

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+
+import duckdb
 
 from chart_platform.lakehouse.duck import connect, create_views, quote
 from chart_platform.lakehouse.lake import Lake
@@ -34,9 +34,17 @@ def publish(lake: Lake) -> Path:
     connection.execute(f"attach '{quote(str(fresh))}' as published (storage_version 'v1.5.0')")
     connection.execute("use published")
     create_views(connection, lake)
+    create_analysis_views(connection)
+    connection.close()
+    fresh.replace(target)
+    return target
+
+
+def create_analysis_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Views that analysts ask for first, on top of the tables' views."""
     connection.execute(
         """
-        create view gold.funnel_daily as
+        create or replace view gold.funnel_daily as
         select
             event_dt,
             ab_variant,
@@ -48,20 +56,3 @@ def publish(lake: Lake) -> Path:
         from gold.fact_funnel group by all
         """
     )
-    connection.close()
-    fresh.replace(target)
-    return target
-
-
-def published_url(settings: Settings) -> str | None:
-    """Where the copy for others stands; None with a warehouse of local files."""
-    return f"{settings.warehouse_url}/published/chart.duckdb" if settings.warehouse_url.startswith("s3://") else None
-
-
-def share(settings: Settings, s3: Any) -> str | None:
-    """Put the file beside the tables through the S3 client ``s3``, at once: readers get the old or the new one, whole."""
-    url = published_url(settings)
-    if url is not None:
-        found = urlparse(url)
-        s3.upload_file(str(published_file(settings)), found.netloc, found.path.lstrip("/"))
-    return url

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -62,6 +62,7 @@ class ModelRun:
     lake: Lake
     days: Sequence[date] | None
     audit: Audit
+    only: frozenset[str] | None = None
     results: dict[str, TableResult] = field(default_factory=dict)
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -126,6 +127,8 @@ class ModelRun:
             StaleModel: another run changed these files meanwhile.
             ContractBreach: the rows break the table's contract.
         """
+        if self.only is not None and full_name not in self.only:
+            return
         declared = table(full_name)
         connection = self._connection.cursor()
         fresh = rows(connection, f"select * from {staged}", declared)
@@ -139,10 +142,21 @@ class ModelRun:
 
         def decide(current: IcebergTable) -> Change | None:
             if paths(self.lake.files(current, where)) != paths(candidates):
-                raise StaleModel(f"{StaleModel.__name__}: table {full_name} was changed by another run while this one computed; run it again.")
+                raise StaleModel(
+                    f"{StaleModel.__name__}: table {full_name} was changed by another run while this one computed; run it again."
+                )
             carried = summary or _carried(current)
             change = replace_rows(
-                connection, self.lake, current, declared, candidates, self.doomed[full_name], fresh, (), progress, carried
+                connection,
+                self.lake,
+                current,
+                declared,
+                candidates,
+                self.doomed[full_name],
+                fresh,
+                (),
+                progress,
+                carried,
             )
             return change if change.add or change.remove or progress is not None else None
 
@@ -151,7 +165,9 @@ class ModelRun:
         self._view(declared)
         by_day: dict[date, int] = {}
         if declared.day_column:
-            found = connection.sql(f"select {declared.day_column}, count(*) from {staged} group by 1 order by 1").fetchall()
+            found = connection.sql(
+                f"select {declared.day_column}, count(*) from {staged} group by 1 order by 1"
+            ).fetchall()
             by_day = dict(found)
         replaced = committed.change.rows_removed if committed else 0
         self.results[full_name] = TableResult(
@@ -199,9 +215,12 @@ def run(
     lake: Lake,
     audit: Audit,
     days: Sequence[date] | None = None,
+    only: Iterable[str] | None = None,
     attempts: int = 6,
 ) -> dict[str, TableResult]:
     """Run the dbt models: incrementally, or for whole event ``days``. Returns what each table got.
+
+    ``only`` names the tables to commit; the others are read as they are.
 
     Raises:
         DbtFailed: a model failed; or other runs kept changing the same days, ``attempts`` times.
@@ -210,7 +229,7 @@ def run(
     if days is None and up_to_date(lake):
         return {}
     for attempt in range(attempts):
-        _current = ModelRun(lake, days, audit)
+        _current = ModelRun(lake, days, audit, frozenset(only) if only is not None else None)
         try:
             invoke(lake.settings, ["run"])
             return _current.results
