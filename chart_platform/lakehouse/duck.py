@@ -5,7 +5,7 @@ Belongs here: how DuckDB reads what Iceberg says is live. Does not belong here: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -105,14 +105,18 @@ def relation(table: IcebergTable, declared: Table, files: Sequence[DataFile], fi
 
 
 def create_views(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[Table] = TABLES, catalog: str = ""
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    tables: Iterable[Table] = TABLES,
+    snapshots: Mapping[str, int] | None = None,
 ) -> None:
-    """Make ``namespace.name`` a view of each table's current snapshot."""
+    """Make ``namespace.name`` a view of each table's current snapshot, or of the one that ``snapshots`` names for it."""
     for declared in tables:
         current = lake.load(declared)
-        schema = f'{catalog}"{declared.namespace}"'
+        schema = f'"{declared.namespace}"'
         connection.execute(f"create schema if not exists {schema}")
-        source = relation(current, declared, lake.files(current))
+        snapshot_id = (snapshots or {}).get(declared.full_name)
+        source = relation(current, declared, lake.files(current, snapshot_id=snapshot_id))
         connection.execute(f'create or replace view {schema}."{declared.name}" as select * from {source}')
 
 

@@ -40,6 +40,15 @@ class Progress:
         return cls(raw["topic"], raw["topic_id"], offsets, date.fromisoformat(raw["day"]))
 
 
+def snapshot_at(table: Table, offsets: Mapping[int, int]) -> int | None:
+    """The newest snapshot of ``table`` that has taken in exactly ``offsets``, or None if there is none any more."""
+    for snapshot in sorted(table.snapshots(), key=lambda s: s.sequence_number or 0, reverse=True):
+        text = snapshot.summary.additional_properties.get(KEY) if snapshot.summary is not None else None
+        if text and Progress.from_json(text).offsets == dict(offsets):
+            return int(snapshot.snapshot_id)
+    return None
+
+
 def progress_of(table: Table) -> Progress | None:
     """The newest progress recorded in the table's history, or None for a table that has taken in nothing.
 
