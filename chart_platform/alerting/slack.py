@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
@@ -122,7 +123,7 @@ class TokenSender:
                 return _Answer(response.status_code, str(data.get("error", "no reason given")), response.headers)
             return _Answer(response.status_code, "", response.headers)
 
-        return _with_retries(post, channel, secret=self._token, sleep=self._sleep)
+        return _with_retries(post, channel, secrets=(self._token,), sleep=self._sleep)
 
 
 class WebhookSender:
@@ -138,24 +139,26 @@ class WebhookSender:
             response = self._client.send(text=slack_text(message.text), blocks=message.blocks, unfurl_links=False)
             return _Answer(response.status_code, "" if response.status_code == 200 else response.body, response.headers)
 
-        return _with_retries(post, "the webhook", secret=self._url, sleep=self._sleep)
+        return _with_retries(post, "the webhook", secrets=(self._url, urlsplit(self._url).path), sleep=self._sleep)
 
 
-def _with_retries(post: Callable[[], _Answer], where: str, *, secret: str, sleep: Callable[[float], None]) -> Outcome:
+def _with_retries(
+    post: Callable[[], _Answer], where: str, *, secrets: tuple[str, ...], sleep: Callable[[float], None]
+) -> Outcome:
     outcome: Outcome = Unavailable("not tried")
     for attempt in range(1, ATTEMPTS + 1):
         try:
             answer = post()
         except (OSError, http.client.HTTPException) as error:
             # A timeout may hide a delivery, and trying again may double it: better twice than never.
-            outcome, wait = Unavailable(_safe(f"{type(error).__name__}: {error}", secret)), 0.5 * 2**attempt
+            outcome, wait = Unavailable(_safe(f"{type(error).__name__}: {error}", secrets)), 0.5 * 2**attempt
         except Exception as error:
             # Whatever the SDK makes of an odd URL or token: alerts must not break what they watch.
-            return Unavailable(_safe(f"{type(error).__name__}: {error}", secret))
+            return Unavailable(_safe(f"{type(error).__name__}: {error}", secrets))
         else:
             if answer.status == 200 and not answer.error:
                 return Delivered(where)
-            reason = _safe(f"HTTP {answer.status}: {answer.error}", secret)
+            reason = _safe(f"HTTP {answer.status}: {answer.error}", secrets)
             if answer.error in _REFUSALS:
                 return Refused(reason)
             if answer.status == 429:
@@ -177,5 +180,9 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return float(value) if value.isdigit() else 1.0
 
 
-def _safe(reason: str, secret: str) -> str:
-    return reason.replace(secret, "***")[:300]
+def _safe(reason: str, secrets: tuple[str, ...]) -> str:
+    """A reason fit for a log: servers and proxies echo what they were asked."""
+    for secret in secrets:
+        if len(secret) > 1:  # the path of a URL may be no more than a slash
+            reason = reason.replace(secret, "***")
+    return reason[:300]

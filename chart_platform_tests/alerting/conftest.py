@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -87,7 +88,8 @@ def slack() -> Iterator[Slack]:
             for name, value in {"Content-Type": f"{kind}; charset=utf-8", **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body.encode())
+            with suppress(BrokenPipeError):  # the client did not wait
+                self.wfile.write(body.encode())
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_what_was_held_back_is_news_once_the_window_has_passed(outbox: Outbox) -
     for day in ("1", "2", "3", "4"):
         admit(outbox, alert(day, "x", partition=day))
     assert isinstance(admit(outbox, alert("4-again", "x", partition="4", root="4"), 2 * REPEAT_AFTER), Send)
+
+
+def test_of_many_that_tell_the_same_at_once_one_does(outbox: Outbox) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        decisions = list(pool.map(lambda i: admit(outbox, alert(f"r{i}", "x")), range(24)))
+        claims = list(pool.map(lambda _: outbox.claim(NOW), range(8)))
+    assert decisions.count(Send()) == 1
+    assert len([claim for claim in claims if claim is not None]) == 1
 
 
 def test_a_message_is_claimed_by_one_and_comes_back_if_its_claimant_dies(outbox: Outbox) -> None:

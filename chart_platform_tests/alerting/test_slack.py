@@ -195,7 +195,12 @@ def test_no_secret_reaches_a_log(
 ) -> None:
     monkeypatch.setattr(slack_module, "ATTEMPTS", 1)
     caplog.set_level(logging.DEBUG)
-    troubles = [Trouble(500, f"about {TOKEN} and {slack.webhook_url}"), Trouble(0, hang_up=True)]
+    echo = TOKEN if kind == "token" else f"{slack.webhook_url} or /services/T0/B0/secret"
+    troubles = [
+        Trouble(500, echo),
+        Trouble(500, json.dumps({"ok": False, "error": echo})),
+        Trouble(0, hang_up=True),
+    ]
     for number, trouble in enumerate(troubles):
         settings = Settings(
             home=tmp_path / str(number),
@@ -206,4 +211,5 @@ def test_no_secret_reaches_a_log(
         slack.troubles = [trouble]
         assert "did not take the alert" in report(ALERT, settings, LOG)
     assert caplog.text.count("did not take the alert") == len(troubles)
-    assert "secret" not in caplog.text
+    assert TOKEN not in caplog.text
+    assert "/services/" not in caplog.text
