@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from chart_platform.defs import bronze, gold, maintenance, silver, streams
+from chart_platform.defs import alerts, bronze, gold, maintenance, silver, streams
 from chart_platform.defs.resources import Platform
 
 
@@ -23,7 +23,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             maintenance.housekeeping,
         ],
         jobs=[streams.events_to_gold, maintenance.maintenance_job],
-        sensors=[streams.kafka_sensor],
+        sensors=[streams.kafka_sensor, *alerts.alert_sensors],
         schedules=[maintenance.maintenance_schedule],
         resources={"platform": Platform(), **(resource_overrides or {})},
         executor=dg.in_process_executor,
