@@ -198,6 +198,7 @@ class _Supervisor:
         self._started_at = datetime.now(UTC)
         self._stops_asked = 0
         self._asked_at = 0.0
+        self._had_terminal = os.isatty(0)
         self._stopping = False
         self._written = ""
 
@@ -244,6 +245,9 @@ class _Supervisor:
 
     def _look_after(self, *, starting: bool) -> None:
         """One look at every part: start what may start, note what is ready, see to what has died."""
+        if self._had_terminal and not os.isatty(0):
+            # A closed terminal signals only its first process; when that is make (`ssh -t … make up`), not us.
+            self._stops_asked += 1
         for child in self._children.values():
             if child.state == "waiting":
                 if all(self._children[name].state == "running" for name in child.part.after):
@@ -362,7 +366,9 @@ class _Supervisor:
             if self._forced and self._stopping:
                 kill_marked(self._token, signal.SIGKILL)
 
-        before = {number: signal.signal(number, asked) for number in _SIGNALS}
+        # What nohup has switched off stays off.
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, asked) for number in heard}
         try:
             yield
         finally:

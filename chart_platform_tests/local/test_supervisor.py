@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -64,6 +65,23 @@ def test_each_signal_that_ends_it_ends_all_parts(
     up.send_signal(number)
     assert up.wait(10) == 0, instance.output
     assert eventually(lambda: not instance.left(), 1.0), instance.left()
+
+
+def test_a_closed_terminal_ends_it_even_if_make_is_what_runs_in_it(
+    make_instance: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    instance = make_instance(code=_fake(_part("kafka", SLEEP)))
+    child, terminal = pty.fork()
+    if child == 0:
+        # As make does: the first process of the terminal takes the hangup, tells nobody, and waits.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        os._exit(subprocess.call([sys.executable, "-c", instance.code], env=instance.variables))
+    try:
+        assert eventually(lambda: status(instance.settings)["state"] == "running", 20)
+    finally:
+        os.close(terminal)
+    assert eventually(lambda: not instance.left(), 10), instance.left()
+    os.waitpid(child, 0)
 
 
 def test_killed_it_leaves_nothing_behind_not_even_what_ignores_sigterm(
