@@ -27,35 +27,52 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".chart"), description="Where all state of this instance lives.")
 
     # Kafka. With no bootstrap servers the embedded broker of `home` is used.
-    kafka_bootstrap_servers: str | None = None
+    kafka_bootstrap_servers: str | None = Field(
+        default=None,
+        description="Another Kafka cluster, host:port,…; without it the embedded broker of `home` is used.",
+    )
     kafka_port: int = Field(default=19092, description="Port of the embedded broker (controller: port + 1).")
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    kafka_sasl_username: str | None = None
-    kafka_sasl_password: SecretStr | None = None
-    kafka_ssl_ca_location: Path | None = None
-    kafka_topic: str = "chart.events"
-    kafka_dlq_topic: str = "chart.events.dlq"
-    kafka_partitions: int = Field(default=6, ge=1)
-    kafka_replication_factor: int = Field(default=1, ge=1)
-    kafka_retention_hours: int = Field(default=24 * 14, ge=24 * 7)
-    maven_repository_url: str = "https://repo.maven.apache.org/maven2"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to talk to the cluster."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="SASL mechanism, with the SASL protocols."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="SASL user.")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_ssl_ca_location: Path | None = Field(
+        default=None, description="PEM file of the authority that signed the brokers."
+    )
+    kafka_topic: str = Field(default="chart.events", description="Topic of events.")
+    kafka_dlq_topic: str = Field(default="chart.events.dlq", description="Topic of events that the edge refused.")
+    kafka_partitions: int = Field(default=6, ge=1, description="Partitions of a topic that is created.")
+    kafka_replication_factor: int = Field(default=1, ge=1, description="Copies of a topic that is created.")
+    kafka_retention_hours: int = Field(
+        default=24 * 14, ge=24 * 7, description="How long Kafka keeps messages: what a backfill of bronze can reach."
+    )
+    maven_repository_url: str = Field(
+        default="https://repo.maven.apache.org/maven2", description="Where the jars of the embedded broker come from."
+    )
 
     # Iceberg catalog and storage.
-    catalog_type: Literal["sql", "glue"] = "sql"
+    catalog_type: Literal["sql", "glue"] = Field(
+        default="sql", description="Iceberg catalog: SQLite (or another database) through SQLAlchemy, or AWS Glue."
+    )
     catalog_uri: str | None = Field(default=None, description="SQL catalog only; default: SQLite in `home`.")
     warehouse: str | None = Field(default=None, description="file:// or s3:// root; default: `home`/warehouse.")
     namespace_prefix: str = Field(default="", description="Put before bronze/silver/gold, for shared catalogs.")
-    aws_region: str = "us-east-1"
-    glue_endpoint: str | None = None
-    s3_endpoint: str | None = None
+    aws_region: str = Field(default="us-east-1", description="Region of Glue and S3.")
+    glue_endpoint: str | None = Field(default=None, description="Endpoint of Glue, if not that of AWS.")
+    s3_endpoint: str | None = Field(default=None, description="Endpoint of S3, if not that of AWS.")
 
     # Exact path.
     first_day: date = Field(default=date(2020, 1, 1), description="First Dagster partition, and the oldest ts taken.")
     max_future_hours: int = Field(default=24, ge=0, description="A ts further ahead of the broker is dead-lettered.")
     batch_max_messages: int = Field(default=500_000, ge=1, description="Messages one run takes from Kafka at most.")
-    duckdb_memory_limit: str = "2GB"
-    duckdb_threads: int = Field(default=2, ge=1)
+    duckdb_memory_limit: str = Field(
+        default="2GB", description="Memory a DuckDB connection may take before it spills to `home`/tmp."
+    )
+    duckdb_threads: int = Field(default=2, ge=1, description="Threads of a DuckDB connection.")
 
     snapshot_retention_hours: int = Field(
         default=24, ge=1, description="How long replaced files and old snapshots stay readable."
@@ -65,23 +82,29 @@ class Settings(BaseSettings):
     comparison_path_segment: str = Field(
         default="compare", description="A page is a comparison page iff its path has it."
     )
-    session_timeout_minutes: int = Field(default=30, ge=1)
-    session_cap_hours: int = Field(default=24, ge=1)
+    session_timeout_minutes: int = Field(
+        default=30, ge=1, description="A derived visit ends after a silence longer than this."
+    )
+    session_cap_hours: int = Field(default=24, ge=1, description="Longest visit; what follows is a new one.")
     segment_rules: Path | None = Field(default=None, description="YAML of segment rules; default: the packaged one.")
 
     # Dagster and alerts.
-    dagster_port: int = 3000
+    dagster_port: int = Field(default=3000, description="Port of the Dagster UI.")
     dagster_url: str | None = Field(
         default=None, description="Base of links in alerts; default: http://127.0.0.1:<port>."
     )
-    sensor_interval_seconds: int = Field(default=5, ge=1)
-    slack_webhook_url: SecretStr | None = None
-    slack_token: SecretStr | None = None
-    slack_channel: str = "#chart-platform"
-    slack_api_url: str = "https://slack.com/api/"
+    sensor_interval_seconds: int = Field(default=5, ge=1, description="Least time between two looks at Kafka.")
+    slack_webhook_url: SecretStr | None = Field(
+        default=None, description="Incoming webhook for alerts; or use a token."
+    )
+    slack_token: SecretStr | None = Field(default=None, description="Bot token for alerts (chat:write).")
+    slack_channel: str = Field(default="#chart-platform", description="Default channel of alerts sent with the token.")
+    slack_api_url: str = Field(default="https://slack.com/api/", description="Base of the Slack API.")
 
     # Live traffic of `up`.
-    simulate_rate: float = Field(default=20.0, ge=0, description="Events per second; 0 turns the simulator off.")
+    simulate_rate: float = Field(
+        default=20.0, ge=0, description="Simulated events per second of `up`; 0 turns the simulator off."
+    )
 
     @property
     def root(self) -> Path:
