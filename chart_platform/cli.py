@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the answer is no or something failed, 2 wrong usage.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from chart_platform.settings import Settings, get_settings
 
@@ -43,7 +45,10 @@ def _plain_errors() -> tuple[type[BaseException], ...]:
     from confluent_kafka import KafkaException
     from pyiceberg.exceptions import RESTError
 
-    return (RuntimeError, ValueError, OSError, KeyError, duckdb.Error, KafkaException, RESTError)
+    plain = (RuntimeError, ValueError, OSError, KeyError, duckdb.Error, KafkaException, RESTError)
+    # Only who uses AWS has loaded its client.
+    botocore = sys.modules.get("botocore.exceptions")
+    return plain if botocore is None else (*plain, botocore.BotoCoreError, botocore.ClientError)
 
 
 def main() -> None:
@@ -60,7 +65,18 @@ def main() -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=str))
+    print(json.dumps(_jsonable(value), default=str))
+
+
+def _jsonable(value: Any) -> Any:
+    """``value`` without what JSON has no word for: infinities and NaN become null, as in JavaScript."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return value
 
 
 @contextmanager
@@ -156,8 +172,11 @@ def demo(
     from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
     from chart_platform.simulator.send import send
 
+    try:
+        until = date.fromisoformat(end) if end else datetime.now(UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{end!r} is no day such as 2026-11-01", param_hint="--end") from None
     settings = _use_home(Path(tempfile.mkdtemp(prefix="chart-demo-"))) if fresh else get_settings()
-    until = date.fromisoformat(end) if end else datetime.now(UTC).date()
     config = SimulationConfig(
         seed=seed, events=events, days=days, end=until, faults=FaultRates.default() if faults else FaultRates.none()
     )
@@ -265,9 +284,12 @@ def sql(
     connection = connect(settings)
     create_views(connection, Lake(settings))
     create_analysis_views(connection)
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or []]
-    found = cursor.fetchall()
+    result = connection.sql(query)
+    if result is None:
+        raise typer.BadParameter("it gives no rows; only queries have something to print", param_hint="QUERY")
+    # A relation's columns are told apart (a, a_1), as a JSON object needs them.
+    names = result.columns
+    found = [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in result.fetchall()]
     if output == "json":
         _print_json([dict(zip(names, row, strict=True)) for row in found])
     elif output == "csv":
@@ -277,11 +299,22 @@ def sql(
         writer.writerow(names)
         writer.writerows(found)
     else:
-        view = RichTable(*names)
-        for row in found:
-            view.add_row(*("" if value is None else str(value) for value in row))
-        Console().print(view)
-        print(f"{len(found):,} rows")
+        _print_rows(names, found)
+
+
+def _print_rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
+    # Text and not str: what visitors typed must not be taken for markup.
+    view = RichTable()
+    for name in names:
+        view.add_column(Text(name))
+    for row in found:
+        view.add_row(*(Text("" if value is None else str(value)) for value in row))
+    console = Console()
+    if not console.is_terminal:
+        # No line of a file or pipe ends at 80 characters; cut values would be lost.
+        console.width = max(console.width, console.measure(view).maximum)
+    console.print(view)
+    print(f"{len(found):,} rows")
 
 
 @app.command()

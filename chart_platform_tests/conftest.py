@@ -59,18 +59,19 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             broker.stop()
 
 
+def fresh_topics(kafka: Settings, home: Path, **settings: Any) -> Settings:
+    """Make topics of a new name and give settings for them."""
+    name = f"events.{uuid.uuid4().hex[:12]}"
+    given = {"home": home, "kafka_topic": name, "kafka_dlq_topic": f"{name}.dlq", **settings}
+    made = kafka.model_copy(update=given)
+    ensure_topics(made)
+    return made
+
+
 @pytest.fixture
 def kafka_topics(kafka: Settings, tmp_path: Path) -> KafkaTopics:
     """``kafka_topics(kafka_partitions=3, …)`` makes fresh topics and gives settings for them with a home of their own."""
-
-    def make(**settings: Any) -> Settings:
-        name = f"events.{uuid.uuid4().hex[:12]}"
-        given = {"home": tmp_path, "kafka_topic": name, "kafka_dlq_topic": f"{name}.dlq", **settings}
-        made = kafka.model_copy(update=given)
-        ensure_topics(made)
-        return made
-
-    return make
+    return lambda **settings: fresh_topics(kafka, **{"home": tmp_path, **settings})
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,11 +44,30 @@ def _open(name: str) -> IO[bytes]:
 
 
 def _lines(name: str) -> Iterator[tuple[str, bytes]]:
-    with _open(name) as stream:
-        for number, line in enumerate(stream, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            yield f"{'stdin' if name == '-' else name}:{number}", line.rstrip(b"\r\n")
+    number = 0
+    try:
+        with _open(name) as stream:
+            for number, line in enumerate(stream, 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                yield f"{'stdin' if name == '-' else name}:{number}", line.removesuffix(b"\n").removesuffix(b"\r")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise OSError(f"{name} is no whole gzip file ({error}); its first {number} lines were sent.") from error
+
+
+def _batches(lines: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Lists of lines. Those before an unreadable place come before its error."""
+    batch: list[tuple[str, bytes]] = []
+    try:
+        for line in lines:
+            batch.append(line)
+            if len(batch) == _LINES_AT_ONCE:
+                yield batch
+                batch = []
+    except OSError:
+        yield batch
+        raise
+    yield batch
 
 
 def _key(line: bytes) -> bytes | None:
@@ -80,16 +99,19 @@ def load(
     sender = producer(settings)
     lines = (item for name in names for item in _lines(name))
     done = 0
-    while batch := list(islice(lines, _LINES_AT_ONCE)):
-        filled = [(where, line) for where, line in batch if line.strip()]
-        report.blank += len(batch) - len(filled)
-        reasons = judge([line for _, line in filled])
-        for index, (where, line) in enumerate(filled):
-            _send(sender, settings, report, where, line, reasons.get(index))
-        done += len(batch)
-        if on_lines is not None:
-            on_lines(done)
-    left = sender.flush(60)
+    try:
+        for batch in _batches(lines):
+            filled = [(where, line) for where, line in batch if line.strip()]
+            report.blank += len(batch) - len(filled)
+            reasons = judge([line for _, line in filled])
+            for index, (where, line) in enumerate(filled):
+                _send(sender, settings, report, where, line, reasons.get(index))
+            done += len(batch)
+            if on_lines is not None:
+                on_lines(done)
+    finally:
+        # Also on the way out of an error: what was handed over must arrive.
+        left = sender.flush(60)
     if left:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} lines were not confirmed within 60 s"))
     return report

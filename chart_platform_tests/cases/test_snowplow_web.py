@@ -1,0 +1,261 @@
+"""Snowplow's own web fixtures and the sessions, page views and users that its dbt models make of them.
+
+The mapper translates their events to our contract and applies the rules that say which events count. What is a duplicate,
+which events make a session, and what it holds is left to the platform. Three of the 18 expected sessions consist of page pings only,
+which Snowplow synthesizes a page view for; they have no counterpart here and are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from chart_platform.lakehouse.duck import connect, create_views
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.quality.verify import Verification, verify
+from chart_platform.settings import Settings
+from chart_platform_tests.command_line import CommandLine, Said
+from chart_platform_tests.conftest import fresh_topics
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+LATEST = timedelta(days=3)
+PINGS_ONLY = {
+    "0b0c7bb589ebd041177514f3e43446ca5d4343328936d2f8f12a42b41bf9140d",
+    "0b0c7bb589ebd041177514f3e43446ca5d4343328936d2f8f12a42b41bf9140e",
+    "0b5d421a98dc6af66d7da30840afb1072f518342ca058cef3af20a6e9b30fce8",
+}
+SENT_TOO_LATE = "7edb1641de77b65c48e43041507678a2ea2ab77382b62575169db6bac8f066fc"
+WITHOUT_PAGE_VIEW_ID = "e7971181261e72dbc9abe9eb6cdfe9eb7ae86085b2e9b39b7ed1fae2404b74e8"
+
+Event = dict[str, Any]
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _rfc3339(text: str) -> str:
+    return _time(text).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def selected(events: list[Event]) -> list[Event]:
+    """The events that count by Snowplow's settings for these fixtures. Duplicates among them stay."""
+    first_received: dict[str, datetime] = {}
+    for event in events:
+        if session := event["session_key"]:
+            received = _time(event["received_ts"])
+            first_received[session] = min(received, first_received.get(session, received))
+    candidates = [event for event in events if _counts(event, first_received)]
+    # A session without any page view or ping is none to Snowplow: a cookie event is left of the one without page view id.
+    sessions = {e["session_key"] for e in candidates if e["source_event_name"] in ("page_view", "page_ping")}
+    return [event for event in candidates if event["session_key"] in sessions]
+
+
+def _counts(event: Event, first_received: dict[str, datetime]) -> bool:
+    session = event["session_key"]
+    if not session or (event["event_type"] == "page_view" and not event["page_view_id"]):
+        return False
+    took_to_send = _time(event["device_sent_ts"]) - _time(event["device_created_ts"])
+    return took_to_send <= LATEST and _time(event["received_ts"]) - first_received[session] <= LATEST
+
+
+def _event_id(theirs: str) -> str:
+    """Some ids of theirs are no UUIDs; equal ids must stay equal and different ones different."""
+    try:
+        return str(uuid.UUID(theirs)) if len(theirs) == 36 else str(uuid.uuid5(uuid.NAMESPACE_OID, theirs))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, theirs))
+
+
+def mapped(event: Event) -> Event:
+    """One of their events in our contract."""
+    ours: Event = {
+        "schema_version": "1.1.0",
+        "event_type": event["event_type"],
+        "event_id": _event_id(event["event_id"]),
+        "ts": _rfc3339(event["event_ts"]),
+        "ingest_ts": round(_time(event["received_ts"]).timestamp() * 1000),
+        "sent_at": _rfc3339(event["device_sent_ts"]),
+        "page_view_id": event["page_view_id"],
+        "user": {"user_id_hash": event["anonymous_id"]},
+        "session": {
+            "session_id": event["session_key"],
+            "utm": {name: event[f"utm_{name}"] for name in ("source", "medium", "campaign")},
+        },
+        "ctx": {name: event[name] for name in ("page_url", "referrer", "user_agent")},
+    }
+    if event["event_type"] == "affiliate_click":
+        ours["affiliate"] = {"link_id": event["source_event_name"], "target": None, "payout_cents": None}
+    elif event["event_type"] == "chart_interaction":
+        ours["chart"] = {"action": None, "control_id": event["source_event_name"]}
+    return ours
+
+
+@dataclass
+class Outcome:
+    """What the commands said, and a connection with a view of every table."""
+
+    sent: list[Event]
+    loaded: Said
+    ingested: Said
+    recount: Verification
+    sql: duckdb.DuckDBPyConnection
+
+
+@pytest.fixture(scope="module")
+def fixtures(cases: Path) -> Path:
+    return cases / "snowplow_web"
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    fixtures: Path, kafka: Settings, command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    """All events that count, on their way from a file through Kafka to gold."""
+    home = tmp_path_factory.mktemp("snowplow")
+    # One expected session lasts 48 hours, and Snowplow knows no cap.
+    settings = fresh_topics(kafka, home, session_cap_hours=96)
+    events = [json.loads(line) for line in (fixtures / "snowplow_web.events.jsonl").read_text().splitlines()]
+    sent = selected(events)
+    file = home / "events.jsonl"
+    file.write_text("".join(json.dumps(mapped(event)) + "\n" for event in sent))
+    loaded = command_line.run(settings, "load", "--json", str(file))
+    ingested = command_line.run(settings, "ingest", "--json")
+    lake = Lake(settings)
+    connection = connect(settings)
+    create_views(connection, lake)
+    return Outcome(sent, loaded, ingested, verify(lake), connection)
+
+
+def _expected(fixtures: Path, name: str) -> list[dict[str, str]]:
+    with (fixtures / f"snowplow_web.expected_{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _sessions(fixtures: Path) -> dict[str, dict[str, str]]:
+    rows = {row["original_domain_sessionid"]: row for row in _expected(fixtures, "sessions")}
+    return {session: row for session, row in rows.items() if session not in PINGS_ONLY}
+
+
+def test_every_mapped_event_is_accepted_and_accounted_for(outcome: Outcome) -> None:
+    assert outcome.loaded.code == 0, outcome.loaded.err
+    assert outcome.loaded.json["accepted"] == len(outcome.sent)
+    assert outcome.ingested.json == {"runs": 1, "messages": len(outcome.sent), "failed_checks": []}
+    assert outcome.recount.differences == []
+
+
+def test_the_fixtures_hold_the_cases_they_promise(fixtures: Path, outcome: Outcome) -> None:
+    """A mapper that dropped the hard cases would make everything else here pass."""
+    repeated = Counter(event["event_id"] for event in outcome.sent)
+    assert sum(repeated.values()) - len(repeated) == 3
+    assert len(_sessions(fixtures)) == 15
+    assert len(outcome.sent) == 81
+
+
+def test_sessions_start_and_end_when_snowplow_says_and_count_the_same_events(fixtures: Path, outcome: Outcome) -> None:
+    found = outcome.sql.sql(
+        """
+        select session_id, session_start_ts, session_end_ts, pageviews,
+            pageviews + chart_interactions + affiliate_clicks as total_events
+        from silver.sessions
+        """
+    ).fetchall()
+    ours = {row[0]: row[1:] for row in found if row[0] not in PINGS_ONLY}
+    theirs = {
+        session: (
+            datetime.fromisoformat(row["start_tstamp"]),
+            datetime.fromisoformat(row["end_tstamp"]),
+            json.loads(row["event_counts"]).get("page_view", 0),
+            int(row["total_events"]),
+        )
+        for session, row in _sessions(fixtures).items()
+    }
+    assert ours == theirs
+
+
+def test_a_session_counts_clicks_and_interactions_as_snowplow_counts_its_event_names(
+    fixtures: Path, outcome: Outcome
+) -> None:
+    found = outcome.sql.sql("select session_id, affiliate_clicks, chart_interactions from silver.sessions").fetchall()
+    ours = {session: counts for session, *counts in found if session not in PINGS_ONLY}
+    theirs = {}
+    for session, row in _sessions(fixtures).items():
+        counts = json.loads(row["event_counts"])
+        other = sum(count for name, count in counts.items() if name not in ("page_view", "link_click"))
+        theirs[session] = [counts.get("link_click", 0), other]
+    assert ours == theirs
+
+
+def test_a_session_begins_and_ends_on_the_pages_that_snowplow_names(fixtures: Path, outcome: Outcome) -> None:
+    found = outcome.sql.sql("select session_id, first_page_url, last_page_url from silver.sessions").fetchall()
+    ours = {session: pages for session, *pages in found if session not in PINGS_ONLY}
+    assert ours == {s: [row["first_page_url"], row["last_page_url"]] for s, row in _sessions(fixtures).items()}
+
+
+def test_a_duplicate_keeps_the_event_that_was_received_first(outcome: Outcome) -> None:
+    click = _event_id("9e983d4a-e07c-4858-8e97-bdb7feb31241")
+    found = outcome.sql.sql(f"select ts, ingest_ts from silver.events where event_id = '{click}'").fetchall()
+    received = round(_time("2021-03-03 21:27:32.696").timestamp() * 1000)
+    assert found == [(datetime(2021, 3, 3, 21, 27, 32, 695000), received)]
+
+
+def _page_views(outcome: Outcome) -> dict[str, int]:
+    """Distinct page views by session. Snowplow counts two events of one page_view_id once, silver.sessions twice."""
+    found = outcome.sql.sql(
+        """
+        select e.session_id, count(distinct b.page_view_id)
+        from silver.events as e join bronze.events as b using (event_id, ingest_ts, ts)
+        where e.event_type = 'page_view' group by 1
+        """
+    ).fetchall()
+    return dict(found)
+
+
+def test_the_page_views_of_each_session_are_as_many_as_snowplow_lists(fixtures: Path, outcome: Outcome) -> None:
+    ours = _page_views(outcome)
+    listed = Counter(row["original_domain_sessionid"] for row in _expected(fixtures, "page_views"))
+    assert ours == {session: count for session, count in listed.items() if session not in PINGS_ONLY}
+    assert ours == {session: int(row["page_views"]) for session, row in _sessions(fixtures).items()}
+
+
+def test_users_are_as_many_as_snowplow_counts_and_come_and_go_when_it_says(fixtures: Path, outcome: Outcome) -> None:
+    found = outcome.sql.sql(
+        """
+        select user_id_hash, min(session_start_ts), max(session_end_ts), count(*), list(session_id)
+        from silver.sessions where user_id_hash is not null group by 1
+        """
+    ).fetchall()
+    # A visitor whose id changed within a session counts with all of it, by the id at its start.
+    page_views = _page_views(outcome)
+    sessions = _expected(fixtures, "sessions")
+    with_pings = {row["domain_userid"] for row in sessions if row["original_domain_sessionid"] in PINGS_ONLY}
+    ours = {user: (*figures, sum(page_views.get(s, 0) for s in visits)) for user, *figures, visits in found}
+    theirs = {
+        row["domain_userid"]: (
+            datetime.fromisoformat(row["start_tstamp"]),
+            datetime.fromisoformat(row["end_tstamp"]),
+            int(row["sessions"]),
+            int(row["page_views"]),
+        )
+        for row in _expected(fixtures, "users")
+    }
+    assert ours.keys() == theirs.keys()
+    complete = theirs.keys() - with_pings
+    assert len(complete) == 9
+    assert {user: ours[user] for user in complete} == {user: theirs[user] for user in complete}
+
+
+@pytest.mark.parametrize("session", [SENT_TOO_LATE, WITHOUT_PAGE_VIEW_ID])
+def test_what_snowplow_leaves_out_appears_nowhere(outcome: Outcome, session: str) -> None:
+    for table in ("silver.events", "silver.sessions", "gold.fact_funnel", "gold.fact_affiliate_clicks"):
+        assert outcome.sql.sql(f"select count(*) from {table} where session_id = '{session}'").fetchall() == [(0,)]
