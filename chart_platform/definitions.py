@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from chart_platform.defs import alerts, bronze, gold, maintenance, silver, streams
-from chart_platform.defs.resources import Platform
+from chart_platform.defs.resources import Platform, analysts_file, object_store
 
 
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -25,7 +25,12 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         jobs=[streams.events_to_gold, maintenance.maintenance_job],
         sensors=[streams.kafka_sensor, *alerts.alert_sensors],
         schedules=[maintenance.maintenance_schedule],
-        resources={"platform": Platform(), **(resource_overrides or {})},
+        resources={
+            "platform": Platform(),
+            "analysts": analysts_file(),
+            "s3": object_store(),
+            **(resource_overrides or {}),
+        },
         executor=dg.in_process_executor,
     )
 

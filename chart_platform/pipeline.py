@@ -53,6 +53,7 @@ def run_until_current(
     """
     os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings))
     from chart_platform.definitions import defs
+    from chart_platform.defs.modes import PROCESS_TAG, process_mark, settle_dead_runs
     from chart_platform.defs.streams import JOB_NAME, next_batch, request
     from chart_platform.lakehouse.lake import Lake
     from chart_platform.transform.source import unread
@@ -61,6 +62,7 @@ def run_until_current(
     job = defs.resolve_job_def(JOB_NAME)
     lake = Lake(settings)
     with dg.DagsterInstance.get() as instance:
+        settle_dead_runs(instance, JOB_NAME)
         while most_runs is None or report.runs < most_runs:
             plan = unread(lake)
             batch = next_batch(lake, plan)
@@ -70,7 +72,7 @@ def run_until_current(
             result = job.execute_in_process(
                 run_config={**wanted.run_config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
                 partition_key=wanted.partition_key,
-                tags=dict(wanted.tags),
+                tags={**wanted.tags, PROCESS_TAG: process_mark()},
                 instance=instance,
                 raise_on_error=False,
             )

@@ -5,16 +5,19 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
+from dagster_duckdb import DuckDBResource
 
-from chart_platform.contracts.tables import SILVER_EVENTS, Table, table
-from chart_platform.defs.metadata import by_day, spec, table_metadata
+from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, Table, table
+from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
 from chart_platform.defs.modes import is_incremental, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.lakehouse.duck import configure
 from chart_platform.quality.reconciliation import balance_clicks
 from chart_platform.quality.schemas import ContractBreach, audit
-from chart_platform.serving.publish import publish
+from chart_platform.serving.publish import publish, shared_copy
 from chart_platform.settings import get_settings
 from chart_platform.transform import model
 from chart_platform.transform.dbt import DbtFailed, manifest_json
@@ -139,7 +142,25 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
     kinds={"duckdb"},
     owners=[SILVER_EVENTS.owner],
     description="The analysts' DuckDB file: views of every table, swapped in atomically after each commit to gold.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "readable",
+            asset=["serving", "analytics_duckdb"],
+            description="Opened as an analyst does, the file has the rows of the table.",
+        )
+    ],
 )
-def analytics_duckdb(platform: Platform) -> dg.MaterializeResult[Any]:
-    path = publish(platform.lake())
-    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size})
+def analytics_duckdb(platform: Platform, analysts: DuckDBResource, s3: S3Resource) -> Iterator[Any]:
+    lake = platform.lake()
+    path = publish(lake)
+    metadata: dict[str, Any] = {"path": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size}
+    if (shared := shared_copy(platform.settings)) is not None:
+        s3.get_client().upload_file(str(path), shared.bucket, shared.key)
+        metadata["shared"] = shared.url
+    with analysts.get_connection() as connection:
+        configure(connection, platform.settings)
+        seen = connection.execute("select count(*) from gold.fact_funnel").fetchall()[0][0]
+    yield dg.MaterializeResult(metadata=metadata)
+    yield dg.AssetCheckResult(
+        check_name="readable", passed=seen == rows_of(lake, FACT_FUNNEL), metadata={"fact_funnel_rows": seen}
+    )

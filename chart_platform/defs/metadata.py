@@ -57,6 +57,14 @@ def spec(table: Table, deps: Sequence[Any], kinds: set[str], group: str | None =
     )  # fmt: skip
 
 
+def rows_of(lake: Lake, table: Table) -> int:
+    """Rows of the table, as its snapshot says."""
+    snapshot = lake.load(table).current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    return int(snapshot.summary.additional_properties.get("total-records", "0"))
+
+
 def table_metadata(lake: Lake, table: Table, day: date | None = None) -> dict[str, Any]:
     """Row counts (from the snapshot, not a scan), snapshot, progress in Kafka, and a few rows of the partition."""
     current = lake.load(table)
@@ -66,7 +74,7 @@ def table_metadata(lake: Lake, table: Table, day: date | None = None) -> dict[st
     where = EqualTo(table.day_column, day) if table.day_column and day else AlwaysTrue()
     files = lake.files(current, where)
     metadata: dict[str, Any] = {
-        "dagster/row_count": int(snapshot.summary.additional_properties.get("total-records", "0")),
+        "dagster/row_count": rows_of(lake, table),
         "dagster/partition_row_count": sum(f.record_count for f in files),
         "iceberg/snapshot_id": str(snapshot.snapshot_id),
         "iceberg/data_files": int(snapshot.summary.additional_properties.get("total-data-files", "0")),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,7 +13,37 @@ from chart_platform.defs.partitions import daily
 
 MODE_TAG = "chart/mode"
 BATCH_TAG = "chart/batch"
+PROCESS_TAG = "chart/process"
 INCREMENTAL = "incremental"
+
+
+def process_mark() -> str:
+    """This process, told apart from a later one with the same pid by its start time."""
+    return f"{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_alive(mark: str) -> bool:
+    """True if the process that made the mark still runs on this machine."""
+    pid, _, started = mark.partition(":")
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    try:
+        # Field 22 of /proc/<pid>/stat, counted after the command name, which may hold blanks and parentheses.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def settle_dead_runs(instance: dg.DagsterInstance, job_name: str) -> None:
+    """Fail the headless runs whose process was killed: nobody else does, and they would block the next batch."""
+    for run in instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.STARTED])):
+        mark = run.tags.get(PROCESS_TAG)
+        if mark is not None and not is_alive(mark):
+            instance.report_run_failed(
+                run, "The process of this headless run is gone; the next run does its batch again."
+            )
 
 
 def is_incremental(context: dg.AssetExecutionContext) -> bool:

@@ -8,7 +8,7 @@ import dagster as dg
 from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS
 from chart_platform.defs.bronze import TOPIC_KEY, BronzeConfig, bronze
 from chart_platform.defs.gold import analytics_duckdb, models
-from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, MODE_TAG
+from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, MODE_TAG, settle_dead_runs
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.defs.silver import silver_events
@@ -73,6 +73,7 @@ def _attempt(instance: dg.DagsterInstance, batch: DayBatch) -> tuple[int, float]
     description="Plans what Kafka has beyond the table and asks for one run a batch, one at a time.",
 )
 def kafka_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+    settle_dead_runs(context.instance, JOB_NAME)
     running = context.instance.get_runs(
         dg.RunsFilter(job_name=JOB_NAME, tags={MODE_TAG: INCREMENTAL}, statuses=_UNFINISHED), limit=1
     )

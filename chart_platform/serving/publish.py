@@ -9,7 +9,9 @@ Belongs here: that file. Does not belong here: dashboards, APIs.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
 import duckdb
 
@@ -20,6 +22,26 @@ from chart_platform.settings import Settings
 
 def published_file(settings: Settings) -> Path:
     return settings.root / "published" / "chart.duckdb"
+
+
+@dataclass(frozen=True)
+class SharedCopy:
+    """Where the file also stands for an S3 warehouse."""
+
+    bucket: str
+    key: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def shared_copy(settings: Settings) -> SharedCopy | None:
+    """The file's place beside the tables of an S3 warehouse; None for a local one."""
+    warehouse = urlparse(settings.warehouse_url)
+    if warehouse.scheme != "s3":
+        return None
+    return SharedCopy(warehouse.netloc, f"{warehouse.path.strip('/')}/published/chart.duckdb".lstrip("/"))
 
 
 def publish(lake: Lake) -> Path:
