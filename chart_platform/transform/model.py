@@ -106,9 +106,9 @@ class ModelRun:
         """Snapshots of silver.events since the oldest that a derived table was made from."""
         seen = set()
         for declared in DERIVED:
-            snapshot = self._heads[declared.full_name].current_snapshot()
-            if snapshot is not None and snapshot.summary is not None:
-                seen.add(snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY))
+            current = self._heads[declared.full_name]
+            if current.current_snapshot() is not None:
+                seen.add(_carried(current).get(SILVER_SNAPSHOT_KEY))
         silver = self._heads[SILVER_EVENTS.full_name]
         head = silver.current_snapshot()
         unseen: list[int] = []
@@ -189,12 +189,14 @@ class ModelRun:
 
 
 def _carried(current: IcebergTable) -> dict[str, str]:
-    """A rebuild keeps what the table says of the silver snapshot that its incremental runs have seen."""
+    """What the table says of the silver snapshot that its incremental runs have seen. Compaction does not repeat it."""
     snapshot = current.current_snapshot()
-    if snapshot is None or snapshot.summary is None:
-        return {}
-    seen = snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY)
-    return {SILVER_SNAPSHOT_KEY: seen} if seen else {}
+    while snapshot is not None:
+        if snapshot.summary is not None and (seen := snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY)):
+            return {SILVER_SNAPSHOT_KEY: seen}
+        parent = snapshot.parent_snapshot_id
+        snapshot = current.snapshot_by_id(parent) if parent is not None else None
+    return {}
 
 
 _current: ModelRun | None = None

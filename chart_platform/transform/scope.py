@@ -20,12 +20,18 @@ import duckdb
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Or
 from pyiceberg.table import Table as IcebergTable
 
-from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS, SILVER_SESSIONS, SILVER_USER_SEGMENTS
+from chart_platform.contracts.tables import (
+    BRONZE_EVENTS,
+    FACT_FUNNEL,
+    SILVER_EVENTS,
+    SILVER_SESSIONS,
+    SILVER_USER_SEGMENTS,
+)
 from chart_platform.lakehouse.duck import relation
 from chart_platform.lakehouse.lake import Lake
-from chart_platform.lakehouse.progress import Progress
+from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.transform.segments import SegmentRule, longest_window
-from chart_platform.transform.silver import DISPLACED_KEY
+from chart_platform.transform.silver import DAY_MARGIN, DISPLACED_KEY
 
 _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
 SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
@@ -48,7 +54,10 @@ class Scope:
         self._heads = heads
         self._rules = rules
         settings = lake.settings
-        gaps = {"timeout": f"interval {settings.session_timeout_minutes} minute", "cap": f"interval {settings.session_cap_hours} hour"}
+        gaps = {
+            "timeout": f"interval {settings.session_timeout_minutes} minute",
+            "cap": f"interval {settings.session_cap_hours} hour",
+        }
         connection.execute("create schema if not exists scope")
         connection.execute(_MACROS.format(**gaps))
         connection.execute(
@@ -73,7 +82,9 @@ class Scope:
     def rebuild(self, days: Sequence[date], horizon: date | None) -> None:
         """Scope of whole event days: every visit that has an event in them."""
         listing = ", ".join(f"(date '{day}')" for day in days)
-        self._connection.execute(f"create or replace table scope.days as select * from (values {listing}) as t (event_dt)")
+        self._connection.execute(
+            f"create or replace table scope.days as select * from (values {listing}) as t (event_dt)"
+        )
         events = self._read_events(In("event_dt", list(days)))
         self._connection.execute(
             f"create or replace table scope.touched as select session_key(session_id, user_id_hash) as session_key, ts, event_id from {events}"
@@ -87,10 +98,12 @@ class Scope:
     def _touched(self, since: Progress | None, until: Progress, silver_snapshots: Iterable[int]) -> None:
         offsets = since.offsets if since is not None else {}
         ranges = [(p, offsets.get(p, 0), end) for p, end in sorted(until.offsets.items()) if end > offsets.get(p, 0)]
-        clauses = [f"(kafka_partition = {p} and kafka_offset >= {start} and kafka_offset < {end})" for p, start, end in ranges]
+        clauses = [
+            f"(kafka_partition = {p} and kafka_offset >= {start} and kafka_offset < {end})" for p, start, end in ranges
+        ]
         floor: BooleanExpression = GreaterThanOrEqual("kafka_offset", min((start for _, start, _ in ranges), default=0))
         if since is not None:
-            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.day))
+            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.day - DAY_MARGIN))
         bronze = self._heads[BRONZE_EVENTS.full_name]
         source = relation(bronze, BRONZE_EVENTS, self._lake.files(bronze, floor))
         self._connection.execute(
@@ -106,7 +119,8 @@ class Scope:
             assert snapshot is not None and snapshot.summary is not None
             if displaced := snapshot.summary.additional_properties.get(DISPLACED_KEY):
                 self._connection.executemany(
-                    "insert into scope.touched select session_key($1, $2), epoch_ms($3::bigint), null", json.loads(displaced)
+                    "insert into scope.touched select session_key($1, $2), epoch_ms($3::bigint), null",
+                    json.loads(displaced),
                 )
 
     def _find_ends(self, from_events: bool) -> None:
@@ -208,7 +222,11 @@ class Scope:
         for (hour,) in sorted(hours):
             by_day.setdefault(hour.date(), []).append(f"{hour.hour:02d}")
         clauses = [And(EqualTo("event_dt", day), In("event_hour", found)) for day, found in by_day.items()]
-        source = self._read_events(_any(clauses)) if clauses else relation(self._heads[SILVER_EVENTS.full_name], SILVER_EVENTS, [])
+        source = (
+            self._read_events(_any(clauses))
+            if clauses
+            else relation(self._heads[SILVER_EVENTS.full_name], SILVER_EVENTS, [])
+        )
         self._connection.execute(
             f"""
             create or replace table scope.events as
@@ -231,7 +249,7 @@ class Scope:
         """Say which existing rows the run's results replace."""
         self.doomed = {
             "silver.sessions": sessions,
-            "gold.fact_funnel": f"({sessions}) or (t.session_id, t.event_dt) in (select (session_id, event_dt) from intermediate.int_resegmented_visits)",
+            "gold.fact_funnel": f"({sessions}) or (t.session_id, t.session_start_ts) in (select (session_id, session_start_ts) from intermediate.int_resegmented_visits)",
             "gold.fact_affiliate_clicks": clicks,
             "silver.user_segments": "t.user_id_hash in (select user_id_hash from scope.evaluations)",
         }
@@ -243,7 +261,9 @@ class Scope:
         every visitor in the window or in a segment is judged for the new days.
         """
         window = longest_window(self._rules)
-        sessions = self._recent_sessions((evaluated_until or horizon) - timedelta(days=window)) if evaluated_until else None
+        sessions = (
+            self._recent_sessions((evaluated_until or horizon) - timedelta(days=window)) if evaluated_until else None
+        )
         moved = ""
         if sessions is not None and evaluated_until is not None and evaluated_until < horizon:
             segments = self._heads[SILVER_USER_SEGMENTS.full_name]
@@ -263,17 +283,19 @@ class Scope:
             with active as (
                 select user_id_hash, event_dt from scope.events
                 union
-                select user_id_hash, event_dt from {self._doomed_sessions()}
+                select user_id_hash, event_dt from {self._doomed_visits()}
             )
 
-            select user_id_hash, unnest(generate_series(
+            select distinct user_id_hash, unnest(generate_series(
                 event_dt + interval 1 day, least(event_dt + interval {window} day, date '{horizon}'), interval 1 day
             ))::date as evaluated_on
             from active where user_id_hash is not null
             {moved}
             """
         )
-        self._horizon(horizon, evaluated_until or horizon)
+        # A row without an end says "so far" as of the run that wrote it, which is not always the run before for all tables.
+        judged = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
+        self._horizon(horizon, judged.day if judged is not None else horizon)
 
     def _evaluations_of_days(self, days: Sequence[date], horizon: date | None) -> None:
         window = longest_window(self._rules)
@@ -292,15 +314,21 @@ class Scope:
         self._connection.execute(f"create or replace table scope.evaluations as {' union '.join(selects)}")
         self._horizon(horizon or days[0], horizon or days[0])
 
-    def _doomed_sessions(self) -> str:
-        """Visits that the run replaces: their visitors may lose a segment even where no event of theirs is left."""
+    def _doomed_visits(self) -> str:
+        """Visits that the run replaces: their visitors may lose a segment even where no event of theirs is left.
+
+        The funnel tells of visits that a run cut short has replaced in silver.sessions, but not judged.
+        """
         days = self._connection.sql(
             "select distinct unnest(generate_series(date_trunc('day', low), high, interval 1 day))::date from scope.extents"
         ).fetchall()
-        sessions = self._heads[SILVER_SESSIONS.full_name]
-        files = self._lake.files(sessions, In("event_dt", [day for (day,) in days])) if days else []
-        source = relation(sessions, SILVER_SESSIONS, files)
-        return f"(select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']})"
+        selects = []
+        for declared in (SILVER_SESSIONS, FACT_FUNNEL):
+            current = self._heads[declared.full_name]
+            files = self._lake.files(current, In("event_dt", [day for (day,) in days])) if days else []
+            source = relation(current, declared, files)
+            selects.append(f"select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']}")
+        return f"({' union '.join(selects)})"
 
     def _horizon(self, horizon: date, before: date) -> None:
         """``horizon``: the last day that is evaluated after the run; ``before``: the last one evaluated before it."""
@@ -313,6 +341,17 @@ class Scope:
             create or replace table scope.windows as select * from (values {windows}) as t (window_days);
             create or replace table scope.old_segments as
             select * from {rows} as r where user_id_hash in (select user_id_hash from scope.evaluations)
+            """
+        )
+        days = self._connection.sql("select distinct evaluated_on from scope.evaluations order by 1").fetchall()
+        funnel = self._heads[FACT_FUNNEL.full_name]
+        files = self._lake.files(funnel, In("event_dt", [day for (day,) in days])) if days else []
+        self._connection.execute(
+            f"""
+            create or replace table scope.judged_visits as
+            select f.session_id, f.session_start_ts, f.user_id_hash, f.segments, f.event_dt
+            from {relation(funnel, FACT_FUNNEL, files)} as f
+            semi join scope.evaluations as e on f.user_id_hash = e.user_id_hash and f.event_dt = e.evaluated_on
             """
         )
 

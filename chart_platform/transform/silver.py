@@ -29,6 +29,9 @@ from chart_platform.transform.ingest import Audit
 
 _SQL = (Path(__file__).parent / "silver.sql").read_text()
 DISPLACED_KEY = "chart.displaced-sessions"
+DAY_MARGIN = timedelta(days=1)
+"""How much older than the newest ingestion day unread rows may be: partitions reach a new day at different times,
+because their leaders' clocks differ and an open transaction holds one of them back."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def update(lake: Lake, audit: Audit) -> SilverResult:
         offsets = seen.offsets if seen is not None else {}
         floor = min((offsets.get(p, 0) for p, end in target.offsets.items() if end > offsets.get(p, 0)), default=0)
         new_rows = GreaterThanOrEqual("kafka_offset", floor)
-        files = lake.files(bronze, And(new_rows, GreaterThanOrEqual("ingest_dt", seen.day)) if seen is not None else new_rows)
+        files = lake.files(
+            bronze, And(new_rows, GreaterThanOrEqual("ingest_dt", seen.day - DAY_MARGIN)) if seen is not None else new_rows
+        )
         _stage(connection, relation(bronze, BRONZE_EVENTS, files), _unseen(offsets, target.offsets))
         change, outcome = _merge(connection, lake, silver, audit)
         return Change(change.add, change.remove, target, change.summary)
@@ -124,13 +129,7 @@ def _merge(
         qualify row_number() over (partition by u.event_id, u.event_dt order by {_order("u")}, is_new) = 1 and is_new
         """
     )
-    displaced = connection.sql(
-        """
-        select distinct e.session_id, e.user_id_hash, epoch_ms(e.ts) as ts
-        from existing as e join winners as w using (event_id, event_dt)
-        where (e.session_id, e.user_id_hash, e.ts) is distinct from (w.session_id, w.user_id_hash, w.ts)
-        """
-    ).fetchall()
+    displaced = _displaced(connection, "existing", "winners")
     added = rows(
         connection,
         "select * from incoming anti join existing using (event_id, event_dt) union all by name select * from winners",
@@ -145,7 +144,7 @@ def _merge(
         candidates if _count(connection, "winners") else [],
         "(t.event_id, t.event_dt) in (select (event_id, event_dt) from winners)",
         added,
-        summary={DISPLACED_KEY: json.dumps(displaced)} if displaced else {},
+        summary=displaced,
     )
     messages, replaced = _count(connection, "messages"), _count(connection, "winners")
     inserted = added.num_rows - replaced
@@ -153,9 +152,19 @@ def _merge(
     return change, SilverResult(messages, inserted, replaced, messages - inserted - replaced, dict(by_day))
 
 
-def _candidates(
-    connection: duckdb.DuckDBPyConnection, silver: IcebergTable, files: list[DataFile]
-) -> list[DataFile]:
+def _displaced(connection: duckdb.DuckDBPyConnection, before: str, after: str) -> dict[str, str]:
+    """Summary that names the places which events of ``before`` leave, for the visits there to be computed again."""
+    left = connection.sql(
+        f"""
+        select distinct b.session_id, b.user_id_hash, epoch_ms(b.ts) as ts
+        from {before} as b join {after} as a using (event_id, event_dt)
+        where (b.session_id, b.user_id_hash, b.ts) is distinct from (a.session_id, a.user_id_hash, a.ts)
+        """
+    ).fetchall()
+    return {DISPLACED_KEY: json.dumps(left)} if left else {}
+
+
+def _candidates(connection: duckdb.DuckDBPyConnection, silver: IcebergTable, files: list[DataFile]) -> list[DataFile]:
     """Files whose event_id bounds hold an incoming id. UUIDv7 ids are ordered by time, so few files of a day do."""
     connection.execute("create or replace temp table bounds (n integer, low varchar, high varchar)")
     field = silver.schema().find_field("event_id").field_id
@@ -195,7 +204,9 @@ def rebuild(lake: Lake, day: date, audit: Audit) -> SilverResult:
             return done[key]
         start = datetime.combine(day, datetime.min.time())
         earliest_ingest = day - timedelta(hours=lake.settings.max_future_hours) - timedelta(days=1)
-        in_day = And(GreaterThanOrEqual("ts", start.isoformat()), LessThan("ts", (start + timedelta(days=1)).isoformat()))
+        in_day = And(
+            GreaterThanOrEqual("ts", start.isoformat()), LessThan("ts", (start + timedelta(days=1)).isoformat())
+        )
         files = lake.files(bronze, And(in_day, GreaterThanOrEqual("ingest_dt", earliest_ingest)))
         scope = f"ts >= timestamp '{start}' and ts < timestamp '{start + timedelta(days=1)}'"
         _stage(connection, relation(bronze, BRONZE_EVENTS, files), scope)
@@ -205,7 +216,9 @@ def rebuild(lake: Lake, day: date, audit: Audit) -> SilverResult:
         outcome = SilverResult(messages, added.num_rows, 0, messages - added.num_rows, {day: added.num_rows})
         if not old and not added.num_rows:
             return None
-        done[key] = Change(add=lake.write(silver, added), remove=old)
+        # Bronze may be ahead of the last update: what is displaced here will be no news to the next one.
+        displaced = _displaced(connection, relation(silver, SILVER_EVENTS, old), "incoming")
+        done[key] = Change(add=lake.write(silver, added), remove=old, summary=displaced)
         return done[key]
 
     committed = lake.commit(SILVER_EVENTS, decide)

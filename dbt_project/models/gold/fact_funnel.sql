@@ -27,13 +27,13 @@ with visits as (
         funnel.event_dt
     from {{ this }} as funnel
     semi join {{ ref('int_resegmented_visits') }} as resegmented
-        on funnel.session_id = resegmented.session_id and funnel.event_dt = resegmented.event_dt
+        on funnel.session_id = resegmented.session_id and funnel.session_start_ts = resegmented.session_start_ts
 ),
 
 memberships as (
     select
         visits.session_id,
-        visits.event_dt,
+        visits.session_start_ts,
         list(user_segments.segment_key order by user_segments.segment_key) as segments
     from visits
     inner join {{ ref('user_segments') }} as user_segments
@@ -41,7 +41,7 @@ memberships as (
             visits.user_id_hash = user_segments.user_id_hash
             and visits.session_start_ts >= user_segments.valid_from
             and visits.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
-    group by visits.session_id, visits.event_dt
+    group by visits.session_id, visits.session_start_ts
 )
 
 select
@@ -59,4 +59,4 @@ select
     visits.event_dt
 from visits
 left join memberships
-    on visits.session_id = memberships.session_id and visits.event_dt = memberships.event_dt
+    on visits.session_id = memberships.session_id and visits.session_start_ts = memberships.session_start_ts

@@ -1,46 +1,26 @@
--- Visits outside this run's scope whose visitor joined or left a segment on their day: their funnel row's segments
--- are looked up again, as a late event of an earlier day may have changed them.
-with judged as (
-    select * from {{ source('scope', 'evaluations') }}
-),
-
-before as (
+-- Visits outside this run's scope whose funnel row no longer lists the segments of its visitor: a late event of an
+-- earlier day may have changed them, or the days between had not been judged when the row was made. Compared with the
+-- funnel itself, so that a run cut short after user_segments is made good.
+with memberships as (
     select
-        judged.user_id_hash,
-        judged.evaluated_on,
-        old.segment_key
-    from judged
-    inner join {{ source('scope', 'old_segments') }} as old
+        judged.session_id,
+        judged.session_start_ts,
+        list(user_segments.segment_key order by user_segments.segment_key) as segments
+    from {{ source('scope', 'judged_visits') }} as judged
+    inner join {{ ref('user_segments') }} as user_segments
         on
-            judged.user_id_hash = old.user_id_hash
-            and judged.evaluated_on >= old.valid_from
-            and judged.evaluated_on < coalesce(old.valid_to, timestamp 'infinity')
-            and judged.evaluated_on <= (select horizon_before from {{ source('scope', 'horizon') }})
-),
-
-after as (
-    select
-        judged.user_id_hash,
-        judged.evaluated_on,
-        new.segment_key
-    from judged
-    inner join {{ ref('user_segments') }} as new
-        on
-            judged.user_id_hash = new.user_id_hash
-            and judged.evaluated_on >= new.valid_from
-            and judged.evaluated_on < coalesce(new.valid_to, timestamp 'infinity')
-),
-
-changed as (
-    (select * from before except select * from after)
-    union
-    (select * from after except select * from before)
+            judged.user_id_hash = user_segments.user_id_hash
+            and judged.session_start_ts >= user_segments.valid_from
+            and judged.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
+    group by judged.session_id, judged.session_start_ts
 )
 
 select
-    sessions.session_id,
-    sessions.event_dt
-from {{ ref('sessions') }} as sessions
-semi join changed on sessions.user_id_hash = changed.user_id_hash and sessions.event_dt = changed.evaluated_on
+    judged.session_id,
+    judged.session_start_ts
+from {{ source('scope', 'judged_visits') }} as judged
+left join memberships
+    on judged.session_id = memberships.session_id and judged.session_start_ts = memberships.session_start_ts
 anti join {{ ref('int_visits') }} as visits
-    on sessions.session_id = visits.session_id and sessions.event_dt = visits.event_dt
+    on judged.session_id = visits.session_id and judged.session_start_ts = visits.session_start_ts
+where coalesce(memberships.segments, cast([] as varchar [])) <> judged.segments
