@@ -1,0 +1,234 @@
+"""What the tables must hold, computed from the messages in plain Python: no SQL, no batches, no scope, no files.
+
+Belongs here: the model's rules, written a second time in the most obvious way.
+Does not belong here: anything imported from ``chart_platform.transform``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+Row = dict[str, Any]
+DAY_MS = 86_400_000
+
+SILVER_COLUMNS = (
+    "event_id event_type ts ingest_ts session_id user_id_hash geo_country page_url referrer locale user_agent ab_variant "
+    "chart_action chart_control_id chart_control_value product_ids affiliate_link_id affiliate_target payout_cents source "
+    "schema_version source_ip_anonymized event_dt event_hour"
+).split()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A segment rule as SQL, and the same as a function of the features."""
+
+    name: str
+    window_days: int
+    predicate: str
+    holds: Callable[[dict[str, int]], bool]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Rows of each table, in any order."""
+
+    events: list[Row]
+    sessions: list[Row]
+    segments: list[Row]
+    funnel: list[Row]
+    clicks: list[Row]
+
+
+def _moment(ts_ms: int) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(milliseconds=ts_ms)
+
+
+def _ms(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
+
+
+def silver_row(sent: Row, kafka_ms: int) -> Row:
+    """One valid message, flattened."""
+
+    def of(member: str, name: str) -> Any:
+        value = (sent.get(member) or {}).get(name)
+        return None if value == "" else value
+
+    moment = datetime.fromisoformat(sent["ts"].replace("Z", "+00:00")).astimezone(UTC).replace(tzinfo=None)
+    ingest_ts = sent.get("ingest_ts")
+    products = of("chart", "product_ids")
+    return {
+        "event_id": sent["event_id"],
+        "event_type": sent["event_type"],
+        "ts": moment,
+        "ingest_ts": kafka_ms if ingest_ts is None else ingest_ts,
+        "session_id": of("session", "session_id"),
+        "user_id_hash": of("user", "user_id_hash"),
+        "geo_country": of("user", "geo_country"),
+        **{name: of("ctx", name) for name in ("page_url", "referrer", "locale", "user_agent", "ab_variant")},
+        "chart_action": of("chart", "action"),
+        "chart_control_id": of("chart", "control_id"),
+        "chart_control_value": of("chart", "control_value"),
+        "product_ids": None if products is None else [p for p in products if p != ""],
+        "affiliate_link_id": of("affiliate", "link_id"),
+        "affiliate_target": of("affiliate", "target"),
+        "payout_cents": of("affiliate", "payout_cents"),
+        "source": sent.get("source") or None,
+        "schema_version": sent.get("schema_version") or None,
+        "source_ip_anonymized": of("privacy", "source_ip_anonymized"),
+        "event_dt": moment.date(),
+        "event_hour": f"{moment.hour:02d}",
+    }
+
+
+def _deduplicate(rows: Iterable[Row]) -> list[Row]:
+    order = ["ingest_ts", "ts", *(c for c in SILVER_COLUMNS if c not in ("ingest_ts", "ts"))]
+
+    def rank(row: Row) -> list[Any]:
+        return [(row[c] is None, row[c]) if row[c] is not None else (True, 0) for c in order]
+
+    first: dict[tuple[str, date], Row] = {}
+    for row in rows:
+        key = row["event_id"], row["event_dt"]
+        if key not in first or rank(row) < rank(first[key]):
+            first[key] = row
+    return list(first.values())
+
+
+def visits(events: Iterable[Row], timeout: timedelta, cap: timedelta) -> list[tuple[str, list[Row]]]:
+    """Events by visit. A sent id is cut by the cap only; without one, a visitor's events are cut by silence, too."""
+    by_key: dict[tuple[str, str], list[Row]] = {}
+    for row in events:
+        if row["session_id"] is not None:
+            by_key.setdefault(("sent", row["session_id"].replace("#", "##")), []).append(row)
+        elif row["user_id_hash"] is not None:
+            by_key.setdefault(("derived", row["user_id_hash"].replace("#", "##")), []).append(row)
+    found = []
+    for (origin, key), members in by_key.items():
+        members.sort(key=lambda r: (r["ts"], r["event_id"]))
+        piece, current, last = 0, [], None
+        silence = cap if origin == "sent" else timeout
+        for row in members:
+            broken = last is not None and row["ts"] - last > silence
+            if last is None or broken or row["ts"] - current[0]["ts"] > cap:
+                # Within a run of events without a silence pieces are numbered; after one a sent id begins anew.
+                piece = 1 if last is None or broken else piece + 1
+                current = []
+                name = f"{key}#{piece}" if piece > 1 else key
+                found.append((name if origin == "sent" else f"#:{key}#{_ms(row['ts'])}", current))
+            current.append(row)
+            last = row["ts"]
+    return found
+
+
+def _first(rows: Sequence[Row], column: str) -> Any:
+    return next((row[column] for row in rows if row[column] is not None), None)
+
+
+def _is_comparison(url: str | None) -> bool:
+    return url is not None and "compare" in urlsplit(url).path.split("/")
+
+
+def _memberships(sessions: Sequence[Row], rules: Sequence[Rule], horizon: date) -> dict[tuple[str, str], set[date]]:
+    member: dict[tuple[str, str], set[date]] = {}
+    for user in {s["user_id_hash"] for s in sessions} - {None}:
+        own = [s for s in sessions if s["user_id_hash"] == user]
+        for rule in rules:
+            days = {s["event_dt"] + timedelta(days=n) for s in own for n in range(1, rule.window_days + 1)}
+            for day in sorted(d for d in days if d <= horizon):
+                window = [s for s in own if day - timedelta(days=rule.window_days) <= s["event_dt"] < day]
+                features = {
+                    "sessions": len(window),
+                    "days_active": len({s["event_dt"] for s in window}),
+                    **{c: sum(s[c] for s in window) for c in ("pageviews", "chart_interactions", "affiliate_clicks")},
+                }
+                if rule.holds(features):
+                    member.setdefault((user, rule.name), set()).add(day)
+    return member
+
+
+def _segment_rows(member: dict[tuple[str, str], set[date]], horizon: date) -> list[Row]:
+    rows = []
+    midnight = datetime.min.time()
+    for (user, name), days in member.items():
+        for day in sorted(days):
+            if day - timedelta(days=1) in days:
+                continue
+            last = day
+            while last + timedelta(days=1) in days:
+                last += timedelta(days=1)
+            begin = datetime.combine(day, midnight)
+            end = datetime.combine(last + timedelta(days=1), midnight) if last < horizon else None
+            rows.append(
+                {"user_id_hash": user, "segment_key": name, "as_of_ts": begin, "valid_from": begin, "valid_to": end}
+            )
+    return rows
+
+
+def expected(
+    messages: Iterable[tuple[Row, int]],
+    rules: Sequence[Rule],
+    horizon: date,
+    timeout: timedelta = timedelta(minutes=30),
+    cap: timedelta = timedelta(hours=24),
+) -> Expected:
+    """The tables of these valid messages (with their append times), ``horizon`` being the newest ingestion day."""
+    events = _deduplicate(silver_row(sent, kafka_ms) for sent, kafka_ms in messages)
+    found = visits(events, timeout, cap)
+    sessions, funnel, visit_of = [], [], {}
+    for session_id, rows in found:
+        of = {
+            kind: [r for r in rows if r["event_type"] == kind]
+            for kind in ("page_view", "chart_interaction", "affiliate_click")
+        }
+        shared = {
+            "session_id": session_id,
+            "user_id_hash": _first(rows, "user_id_hash"),
+            "session_start_ts": rows[0]["ts"],
+            "ab_variant": _first(rows, "ab_variant"),
+            "geo_country": _first(rows, "geo_country"),
+            "event_dt": rows[0]["ts"].date(),
+        }
+        sessions.append(
+            shared
+            | {
+                "session_end_ts": rows[-1]["ts"],
+                "pageviews": len(of["page_view"]),
+                "chart_interactions": len(of["chart_interaction"]),
+                "affiliate_clicks": len(of["affiliate_click"]),
+                "first_page_url": _first(rows, "page_url"),
+                "last_page_url": _first(rows[::-1], "page_url"),
+            }
+        )
+        funnel.append(
+            shared
+            | {
+                "saw_comparison": any(_is_comparison(r["page_url"]) for r in of["page_view"]),
+                "interacted_chart": bool(of["chart_interaction"]),
+                "clicked_affiliate": bool(of["affiliate_click"]),
+                "affiliate_target": _first(of["affiliate_click"], "affiliate_target"),
+                "payout_cents": sum(r["payout_cents"] or 0 for r in of["affiliate_click"]),
+            }
+        )
+        visit_of.update({(r["event_id"], r["event_dt"]): session_id for r in rows})
+    segments = _segment_rows(_memberships(sessions, rules, horizon), horizon)
+    for row in funnel:
+        row["segments"] = sorted(
+            s["segment_key"]
+            for s in segments
+            if s["user_id_hash"] == row["user_id_hash"]
+            and s["valid_from"] <= row["session_start_ts"]
+            and (s["valid_to"] is None or row["session_start_ts"] < s["valid_to"])
+        )
+    columns = ("event_id", "ts", "user_id_hash", "affiliate_link_id", "affiliate_target", "payout_cents", "ab_variant")
+    clicks = [
+        {c: r[c] for c in (*columns, "geo_country", "event_dt")}
+        | {"session_id": visit_of.get((r["event_id"], r["event_dt"]))}
+        for r in events
+        if r["event_type"] == "affiliate_click"
+    ]
+    return Expected(events, sessions, segments, funnel, clicks)
