@@ -30,7 +30,7 @@ from chart_platform.contracts.tables import (
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.transform import model, silver
-from chart_platform_tests.transform.conftest import NewHome, examples
+from chart_platform_tests.transform.fixtures import NewHome, examples
 from chart_platform_tests.transform.homes import DAY, DAY_MS, HOUR_MS, Home, at, event, ms, multiset
 from chart_platform_tests.transform.oracle import Expected, Rule, expected
 

@@ -1,0 +1,47 @@
+"""Homes for tests on real tables, and how thoroughly hypothesis searches. Folders import the fixtures they use."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from chart_platform_tests.transform.homes import Home
+
+# The same examples in every run of `make check`; CHART_HYPOTHESIS_PROFILE=thorough searches on, and prints the blob
+# that reproduces what it finds.
+_SHARED: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+# Not shrunk there: an example costs seconds, and what fails once is shrunk by the thorough profile.
+settings.register_profile("ci", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate], **_SHARED)
+settings.register_profile("thorough", print_blob=True, **_SHARED)
+settings.load_profile(os.environ.get("CHART_HYPOTHESIS_PROFILE", "ci"))
+
+NewHome = Callable[..., Home]
+
+
+def examples(default: int, thorough: int) -> int:
+    """How many examples a property test tries in the loaded profile."""
+    return thorough if os.environ.get("CHART_HYPOTHESIS_PROFILE") == "thorough" else default
+
+
+@pytest.fixture(scope="session")
+def dbt_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parsed dbt project, shared by all homes of the session."""
+    return tmp_path_factory.mktemp("dbt-cache")
+
+
+@pytest.fixture
+def new_home(tmp_path_factory: pytest.TempPathFactory, dbt_cache: Path) -> NewHome:
+    """``new_home(session_timeout_minutes=5, …)`` gives a fresh lake without Kafka."""
+    numbers = itertools.count()
+    base = tmp_path_factory.mktemp("homes")
+
+    def make(**given: Any) -> Home:
+        return Home(base / str(next(numbers)), dbt_cache, **given)
+
+    return make
