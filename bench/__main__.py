@@ -1,0 +1,157 @@
+"""``python -m bench``: one run of all benchmarks, its results and the generated page. ``--help`` tells the rest."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import incremental, ingest, report
+from bench.contenders import CONTENDERS, OURS
+from bench.measure import WorkFailed, measure
+from bench.traffic import Traffic, broker, fill, messages
+from chart_platform.settings import Settings
+from chart_platform.stream.offsets import TopicOffsets
+
+_ROOT = Path(__file__).parents[1]
+_WARM_UP = "bench.warm-up"
+_PARTS = ("ingest", "model", "profile", "incremental")
+
+
+def main() -> int:
+    """Run what was asked for; 1 if a contender failed."""
+    options = _options()
+    parts = [part for part in _PARTS if part in options.only]
+    results: dict[str, Any] = {"machine": _machine(), "command": "python -m bench " + " ".join(sys.argv[1:])}
+    with tempfile.TemporaryDirectory(prefix="chart-bench-", dir=options.scratch) as scratch:
+        folder = Path(scratch)
+        with broker(folder / "broker") as settings:
+            if parts != ["incremental"]:
+                fill(settings, _WARM_UP, messages(2_000))
+                sizes = [True, False] if options.lean == "both" else [options.lean == "yes"]
+                for lean in sizes:
+                    results["lean" if lean else "full"] = _one_size(options, parts, settings, folder, lean)
+            if "incremental" in parts:
+                _say("incremental run on one day and on many days of history")
+                results["incremental"] = incremental.compare(
+                    settings, folder, options.days, options.events_a_day, options.repeat, _say
+                )
+    what = "all" if len(parts) == len(_PARTS) else "-".join(parts)
+    file = report.save(results, what)
+    _say(f"written: {file.relative_to(_ROOT)} and {report.PAGE.relative_to(_ROOT)}")
+    return int(any("failed" in row for size in ("lean", "full") for row in _rows(results, size)))
+
+
+def _one_size(
+    options: argparse.Namespace, parts: list[str], settings: Settings, folder: Path, lean: bool
+) -> dict[str, Any]:
+    size = "lean" if lean else "full"
+    topic = f"bench.{size}"
+    _say(f"{size}: sending {options.messages} messages")
+    traffic: Traffic = fill(settings, topic, messages(options.messages, lean=lean))
+    argument, warm_up = (
+        {
+            "bootstrap_servers": settings.bootstrap_servers,
+            "topic": name,
+            "ends": TopicOffsets(settings, name).latest(),
+            "folder": str(folder / size),
+        }
+        for name in (topic, _WARM_UP)
+    )
+    names = [name for name in CONTENDERS if name in options.contenders]
+    found: dict[str, Any] = {"messages": traffic.messages, "average_bytes": round(traffic.average_bytes, 1)}
+    if "ingest" in parts:
+        _say(f"{size}: Kafka → bronze, {traffic.average_bytes:.0f} bytes a message")
+        found["ingest"] = ingest.compare(argument, warm_up, traffic, options.repeat, names, _say)
+    ours = argument | {"folder": str(folder / size / OURS)}
+    if "model" in parts:
+        _say(f"{size}: bronze → silver → gold")
+        if "ingest" not in parts:
+            measure(f"bench.contenders.{OURS}:take_in", ours)
+        found["model"] = _model(ours, traffic.messages)
+    if "profile" in parts:
+        _say(f"{size}: where the time goes")
+        home = argument | {"folder": str(folder / size / "profiled")}
+        found["profile"] = measure("bench.profile:profiled", home).answer
+    return found
+
+
+def _model(argument: dict[str, Any], events: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, function in (("silver", "update_silver"), ("model", "run_model"), ("by_hand", "by_hand")):
+        try:
+            cost = measure(f"bench.model:{function}", argument)
+        except WorkFailed as error:
+            found[name] = {"failed": str(error)}
+            _say(f"  {name}: FAILED {error}")
+            continue
+        found[name] = {
+            "cpu_seconds": round(cost.cpu_seconds, 2),
+            "events_per_cpu_second": round(events / cost.cpu_seconds),
+            "peak_rss_mb": round(cost.peak_rss_mb),
+            "answer": cost.answer,
+        }
+        _say(f"  {name}: {cost.cpu_seconds:.2f} CPU-seconds")
+    if all("failed" not in row for row in found.values()):
+        found["times_the_query_by_hand"] = round(
+            (found["silver"]["cpu_seconds"] + found["model"]["cpu_seconds"]) / found["by_hand"]["cpu_seconds"], 2
+        )
+        found["funnel"] = measure("bench.model:funnel_sums", argument).answer
+    return found
+
+
+def _rows(results: dict[str, Any], size: str) -> list[dict[str, Any]]:
+    found = results.get(size, {})
+    return [
+        *found.get("ingest", {}).get("contenders", {}).values(),
+        *[row for row in found.get("model", {}).values() if isinstance(row, dict)],
+    ]
+
+
+def _machine() -> dict[str, Any]:
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=_ROOT)
+    packages = ("confluent-kafka", "dlt", "duckdb", "msgspec", "orjson", "polars", "pyarrow", "pyiceberg")
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.processor(),
+        "cores": len(cpu),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": git.stdout.strip(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the platform beside its rivals.")
+    parser.add_argument(
+        "only", nargs="*", default=list(_PARTS), help=f"parts to run, of {', '.join(_PARTS)}; default: all"
+    )
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions of each contender, in turns; medians count")
+    parser.add_argument(
+        "--lean", choices=("yes", "no", "both"), default="both", help="trim messages to about 650 bytes; default: both"
+    )
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--days", type=int, default=30, help="days of the long history of the incremental benchmark")
+    parser.add_argument("--events-a-day", type=int, default=20_000, help="events a day in both histories")
+    parser.add_argument("--scratch", type=Path, help="where the temporary files go; default: the system's place")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(_PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
+    return options
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

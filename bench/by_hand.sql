@@ -1,0 +1,57 @@
+-- Deduplication, visits and funnel over bronze.events in one go: what an analyst would write, on defaults of the settings.
+with first_received as (
+    select
+        event_id,
+        event_type,
+        ts,
+        nullif(session.session_id, '') as session_id,
+        nullif("user".user_id_hash, '') as user_id_hash,
+        nullif("user".geo_country, '') as geo_country,
+        nullif(ctx.page_url, '') as page_url,
+        nullif(ctx.ab_variant, '') as ab_variant,
+        nullif(affiliate.target, '') as affiliate_target,
+        affiliate.payout_cents as payout_cents
+    from {bronze} as bronze
+    qualify row_number() over (partition by event_id, ts::date order by ingest_ts, ts) = 1
+),
+
+keyed as (
+    select *, coalesce('s:' || session_id, 'u:' || user_id_hash) as visit_key
+    from first_received
+    where coalesce(session_id, user_id_hash) is not null
+),
+
+gaps as (
+    select
+        *,
+        session_id is null
+        and coalesce(ts - lag(ts) over (partition by visit_key order by ts) > interval 30 minute, false) as starts_visit
+    from keyed
+),
+
+numbered as (
+    select *, sum(starts_visit::int) over (partition by visit_key order by ts) as visit_number
+    from gaps
+)
+
+select
+    visit_key,
+    visit_number,
+    min(ts) as session_start_ts,
+    max(ts) as session_end_ts,
+    count(*) filter (where event_type = 'page_view') as pageviews,
+    count(*) filter (where event_type = 'chart_interaction') as chart_interactions,
+    count(*) filter (where event_type = 'affiliate_click') as affiliate_clicks,
+    arg_min(page_url, ts) as first_page_url,
+    arg_max(page_url, ts) as last_page_url,
+    arg_min(ab_variant, ts) as ab_variant,
+    arg_min(geo_country, ts) as geo_country,
+    arg_min(user_id_hash, ts) as user_id_hash,
+    bool_or(event_type = 'page_view' and page_url like '%/compare/%') as saw_comparison,
+    bool_or(event_type = 'chart_interaction') as interacted_chart,
+    bool_or(event_type = 'affiliate_click') as clicked_affiliate,
+    arg_min(affiliate_target, ts) filter (where event_type = 'affiliate_click') as affiliate_target,
+    coalesce(sum(payout_cents) filter (where event_type = 'affiliate_click'), 0) as payout_cents,
+    min(ts)::date as event_dt
+from numbered
+group by visit_key, visit_number
