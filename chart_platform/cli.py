@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the answer is no or something failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -287,8 +288,7 @@ def sql(
     result = connection.sql(query)
     if result is None:
         raise typer.BadParameter("it gives no rows; only queries have something to print", param_hint="QUERY")
-    # A relation's columns are told apart (a, a_1), as a JSON object needs them.
-    names = result.columns
+    names = _told_apart(result.columns)
     found = [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in result.fetchall()]
     if output == "json":
         _print_json([dict(zip(names, row, strict=True)) for row in found])
@@ -302,6 +302,15 @@ def sql(
         _print_rows(names, found)
 
 
+def _told_apart(names: list[str]) -> list[str]:
+    """``a, a`` becomes ``a, a_1``: an object of JSON would keep only one of them."""
+    taken: list[str] = []
+    for name in names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        taken.append(next(candidate for candidate in candidates if candidate not in taken))
+    return taken
+
+
 def _print_rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
     # Text and not str: what visitors typed must not be taken for markup.
     view = RichTable()
@@ -312,7 +321,8 @@ def _print_rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
     console = Console()
     if not console.is_terminal:
         # No line of a file or pipe ends at 80 characters; cut values would be lost.
-        console.width = max(console.width, console.measure(view).maximum)
+        unbounded = console.options.update(max_width=1_000_000)
+        console.width = max(console.width, console.measure(view, options=unbounded).maximum)
     console.print(view)
     print(f"{len(found):,} rows")
 

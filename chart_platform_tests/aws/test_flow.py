@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlparse
 
 import duckdb
 import pytest
-from dagster_aws.s3 import S3Resource
 
 from chart_platform.lakehouse.duck import connect
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.verify import verify
-from chart_platform.serving.publish import published_file, published_url, share
+from chart_platform.serving.publish import published_file, shared_copy
 from chart_platform.simulator import FaultRates, GroundTruth, SimulationConfig, generate
 from chart_platform.simulator.send import send
-from chart_platform_tests.aws.conftest import REGION, Glue
+from chart_platform_tests.aws.conftest import Glue
 from chart_platform_tests.command_line import CommandLine
 from chart_platform_tests.conftest import KafkaTopics
 
@@ -54,7 +52,7 @@ def test_what_was_sent_reaches_gold_on_s3_and_every_message_is_accounted_for(
 
     _published_file_reads_from_s3(settings, truth)
     _nothing_of_a_table_is_on_this_machine(settings)
-    _is_shared_through_the_s3_resource(glue, settings)
+    _the_published_file_also_stands_beside_the_tables(glue, settings)
 
 
 def _published_file_reads_from_s3(settings: Any, truth: dict[str, Any]) -> None:
@@ -70,13 +68,12 @@ def _nothing_of_a_table_is_on_this_machine(settings: Any) -> None:
     assert not list(settings.root.rglob("*.parquet")) and not list(settings.root.rglob("*.avro"))
 
 
-def _is_shared_through_the_s3_resource(glue: Glue, settings: Any) -> None:
-    client = S3Resource(region_name=REGION, endpoint_url=glue.endpoint).get_client()
-    assert share(settings, client) == published_url(settings)
-    where = urlparse(published_url(settings) or "")
-    assert where.path == "/warehouse/published/chart.duckdb"
+def _the_published_file_also_stands_beside_the_tables(glue: Glue, settings: Any) -> None:
+    shared = shared_copy(settings)
+    assert shared is not None and shared.url == f"{settings.warehouse_url}/published/chart.duckdb"
     copy = settings.root / "copy.duckdb"
-    client.download_file(where.netloc, where.path.lstrip("/"), str(copy))
+    glue.client("s3").download_file(shared.bucket, shared.key, str(copy))
+    assert copy.read_bytes() == published_file(settings).read_bytes()
     with duckdb.connect(str(copy), read_only=True) as reader:
         views = reader.sql("select schema_name || '.' || view_name from duckdb_views() where not internal").fetchall()
     assert ("gold.fact_funnel",) in views
