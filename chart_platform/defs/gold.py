@@ -5,7 +5,6 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 from dagster_duckdb import DuckDBResource
 
@@ -150,7 +149,7 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
         )
     ],
 )
-def analytics_duckdb(platform: Platform, analysts: DuckDBResource, s3: S3Resource) -> Iterator[Any]:
+def analytics_duckdb(platform: Platform, analysts: DuckDBResource, s3: dg.ResourceParam[Any]) -> Iterator[Any]:
     lake = platform.lake()
     path = publish(lake)
     metadata: dict[str, Any] = {"path": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size}

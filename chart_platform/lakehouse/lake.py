@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,14 +18,14 @@ import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
-from pyiceberg.io.pyarrow import write_file
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table import WriteTask
+from pyiceberg.utils.concurrent import ExecutorFactory
 
 from chart_platform.contracts.tables import Table
 from chart_platform.lakehouse.catalog import ROWS_PER_FILE, ensure_tables, identifier, open_catalog
+from chart_platform.lakehouse.parquet import write_file
 from chart_platform.lakehouse.progress import KEY, Progress, progress_of
 from chart_platform.settings import Settings
 
@@ -109,12 +108,8 @@ class Lake:
         """Write ``rows`` (already in the table's schema and order) to new files, split by partition. Commits nothing."""
         if rows.num_rows == 0:
             return []
-        write_uuid = uuid.uuid4()
-        tasks = (
-            WriteTask(write_uuid, number, table.schema(), part.to_batches(), partition_key=key)
-            for number, (key, part) in enumerate(_files(table, rows))
-        )
-        return list(write_file(table.io, table.metadata, tasks))
+        executor = ExecutorFactory.get_or_create()
+        return list(executor.map(lambda file: write_file(table, *file), _files(table, rows)))
 
     def commit(
         self, table: Table, decide: Callable[[IcebergTable], Change | None], attempts: int = 30
@@ -182,8 +177,9 @@ def advance(current: Progress | None, start: Mapping[int, int], target: Progress
         raise StaleWriter(
             f"This batch of {target.topic!r} does not continue the table ({detail}). Nothing was committed."
         )
-    day = max(target.day, current.day) if current is not None else target.day
-    return Progress(target.topic, target.topic_id, have | dict(target.offsets), day)
+    days = dict(current.days) if current is not None else {}
+    days |= {p: day for p, day in target.days.items() if target.offsets[p] > start[p] or p not in days}
+    return Progress(target.topic, target.topic_id, have | dict(target.offsets), days)
 
 
 def _files(table: IcebergTable, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
@@ -201,7 +197,6 @@ def _partitions(table: IcebergTable, rows: pa.Table) -> Iterator[tuple[Partition
     """
     spec = table.spec()
     names = [field.name for field in spec.fields]
-    rows = rows.combine_chunks()
     keys = rows.select(names).group_by(names).aggregate([]).to_pylist()
     for key in keys:
         values = [PartitionFieldValue(field=field, value=key[field.name]) for field in spec.fields]

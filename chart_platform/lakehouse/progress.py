@@ -17,7 +17,7 @@ KEY = "chart.kafka-progress"
 
 @dataclass(frozen=True)
 class Progress:
-    """Every message of ``topic`` below ``offsets[partition]`` is in the table; ``day`` is the last ingestion day seen.
+    """Every message of ``topic`` below ``offsets[partition]`` is in the table; ``days`` is the last ingestion day of each.
 
     ``topic_id`` is Kafka's identity of the topic, so that a recreated topic is not taken for an ingested one.
     """
@@ -25,19 +25,37 @@ class Progress:
     topic: str
     topic_id: str
     offsets: Mapping[int, int]
-    day: date
+    days: Mapping[int, date]
+
+    @classmethod
+    def on_day(cls, topic: str, topic_id: str, offsets: Mapping[int, int], day: date) -> Progress:
+        """Progress whose last messages are all of one ingestion day."""
+        return cls(topic, topic_id, offsets, dict.fromkeys(offsets, day))
+
+    @property
+    def day(self) -> date:
+        """The newest ingestion day that any partition has reached."""
+        return max(self.days.values())
+
+    def oldest_day_until(self, until: Mapping[int, int]) -> date:
+        """The oldest ingestion day that messages between this and the offsets ``until`` can have.
+
+        By partition, as brokers' clocks differ: one may be days ahead of another.
+        """
+        behind = [p for p, end in until.items() if end > self.offsets.get(p, 0)]
+        return min((self.days.get(p, date.min) for p in behind), default=self.day)
 
     def to_json(self) -> str:
         offsets = {str(p): o for p, o in sorted(self.offsets.items())}
-        return json.dumps(
-            {"topic": self.topic, "topic_id": self.topic_id, "offsets": offsets, "day": self.day.isoformat()}
-        )
+        days = {str(p): day.isoformat() for p, day in sorted(self.days.items())}
+        return json.dumps({"topic": self.topic, "topic_id": self.topic_id, "offsets": offsets, "days": days})
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
         raw = json.loads(text)
         offsets = {int(p): int(o) for p, o in raw["offsets"].items()}
-        return cls(raw["topic"], raw["topic_id"], offsets, date.fromisoformat(raw["day"]))
+        days = {int(p): date.fromisoformat(day) for p, day in raw["days"].items()}
+        return cls(raw["topic"], raw["topic_id"], offsets, days)
 
 
 def snapshot_at(table: Table, offsets: Mapping[int, int]) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
@@ -57,4 +58,18 @@ def replace_rows(
 
 def in_order(fresh: pa.Table, declared: Table) -> pa.Table:
     """Rows in the table's sort order, which Iceberg records and nobody applies."""
+    if ascending(fresh, declared.sort_by):
+        return fresh
     return fresh.sort_by([(column, "ascending") for column in declared.sort_by])
+
+
+def ascending(fresh: pa.Table, names: Sequence[str], strictly: bool = False) -> bool:
+    """Whether rows ascend by integer columns, as what was read from Kafka does. False if one isn't a filled integer."""
+    columns = [fresh[name] for name in names]
+    if not all(pa.types.is_integer(column.type) and not column.null_count for column in columns):
+        return False
+    after = np.full(max(fresh.num_rows - 1, 0), not strictly)
+    for column in reversed(columns):
+        step = np.diff(column.to_numpy())
+        after = (step > 0) | ((step == 0) & after)
+    return bool(after.all())

@@ -13,7 +13,8 @@ import pandera.polars as pandera
 import polars as pl
 import pyarrow as pa
 
-from chart_platform.contracts.tables import Table
+from chart_platform.contracts.tables import Column, Table
+from chart_platform.lakehouse.rewrite import ascending
 
 
 class ContractBreach(RuntimeError):
@@ -30,6 +31,11 @@ class Breach:
     example: str
 
 
+def _checked(table: Table) -> list[Column]:
+    """Columns with a rule on their values. Nulls and types of all columns are Arrow's to check, which costs nothing."""
+    return [column for column in table.columns if column.allowed is not None or column.minimum is not None]
+
+
 @cache
 def pandera_schema(table: Table) -> pandera.DataFrameSchema:
     """The table's checks as a Pandera schema over an eager polars frame (a LazyFrame would check no data)."""
@@ -44,19 +50,30 @@ def pandera_schema(table: Table) -> pandera.DataFrameSchema:
     return pandera.DataFrameSchema(columns, strict=True, ordered=True)
 
 
+@cache
+def _values_schema(table: Table) -> pandera.DataFrameSchema:
+    return pandera_schema(table).select_columns([column.name for column in _checked(table)])
+
+
 def breaches(table: Table, rows: pa.Table, unique: bool = True) -> list[Breach]:
     """Every check of ``table`` that ``rows`` fail, the uniqueness of its key included."""
     if rows.num_rows == 0:
         return []
-    frame = pl.from_arrow(rows)
+    found = [
+        Breach(column.name, "not_nullable", rows[column.name].null_count, "null")
+        for column in table.columns
+        if column.required and rows[column.name].null_count
+    ]
+    # Only these columns: the texts of a batch are most of its bytes, and polars copies what it is given.
+    names = [*dict.fromkeys([*(column.name for column in _checked(table)), *table.key])]
+    frame = pl.from_arrow(rows.select(names))
     assert isinstance(frame, pl.DataFrame)
-    found: list[Breach] = []
     try:
-        pandera_schema(table).validate(frame, lazy=True)
+        _values_schema(table).validate(frame.select(c.name for c in _checked(table)), lazy=True)
     except pandera.errors.SchemaErrors as error:
         for (column, check), failures in error.failure_cases.group_by(["column", "check"]):
             found.append(Breach(str(column), str(check), len(failures), str(failures["failure_case"][0])))
-    if unique:
+    if unique and not ascending(rows, table.key, strictly=True):
         keys = frame.select(table.key)
         doubled = len(frame) - keys.n_unique()
         if doubled:

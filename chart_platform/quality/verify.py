@@ -93,9 +93,7 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
     for partition, (start, end) in ranges.items():
         connection.execute("insert into bounds values (?, ?, ?)", [partition, start, end])
     # Dead letters commit first, so they may be ahead of the common offsets.
-    connection.execute(
-        "delete from held as h using bounds as b where not h.is_event and b.p = h.p and h.o >= b.high"
-    )
+    connection.execute("delete from held as h using bounds as b where not h.is_event and b.p = h.p and h.o >= b.high")
     _kafka_to_bronze(connection, report, committed)
     _bronze_to_silver(connection, report)
     _silver_to_gold(connection, report)

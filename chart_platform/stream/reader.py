@@ -105,7 +105,7 @@ def read_ranges(
     settings: Settings,
     topic: str,
     ranges: Iterable[OffsetRange],
-    chunk_messages: int = 20_000,
+    chunk_messages: int = 50_000,
     *,
     stall_timeout_seconds: float = 30.0,
 ) -> Iterator[MessageChunk]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from chart_platform.contracts import events
 from chart_platform.contracts.events import Accepted, Reason
 from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS
-from chart_platform.lakehouse.duck import connect
+from chart_platform.lakehouse.duck import connect, quote
 from chart_platform.settings import Settings
 from chart_platform.stream.load import ORIGIN_HEADER
 
@@ -65,6 +66,7 @@ class Decoder:
         self._topic = topic
         self._day = day
         self._fast = events.fast_decoder()
+        self._scratch = BytesIO()
         # One thread: a chunk is smaller than the row group that DuckDB gives a thread.
         self._connection = connect(settings.model_copy(update={"duckdb_threads": 1}))
 
@@ -74,22 +76,26 @@ class Decoder:
             f"when e.event_type = '{kind}' and e.{member} is null then 'undecodable'"
             for kind, member in events.conditions().items()
         )
-        return _SQL.replace("{conditions}", clauses)
+        patterns = "\n".join(
+            f"when not judged and not regexp_full_match(e.{member}, '{quote(pattern)}') then 'undecodable'"
+            for member, pattern in events.patterns().items()
+        )
+        return _SQL.replace("{conditions}", clauses).replace("{patterns}", patterns)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Judge every message of ``chunk``."""
         refused: dict[int, list[Reason]] = {}
         texts = list(chunk.values)
         extras: dict[int, str] = {}
+        judged: set[int] = set()
         for index in self._not_surely_valid(chunk.values):
-            self._judge(index, chunk.values[index], texts, extras, refused)
-        rows = self._columns(chunk, texts, extras, refused)
-        faults = rows["fault"]
-        if faults.null_count < len(faults):
-            again = self._second_look(chunk, rows, texts, extras, refused)
-            if again:
-                rows = self._columns(chunk, texts, extras, refused)
-            rows = rows.filter(pc.is_null(rows["fault"]))
+            self._judge(index, chunk.values[index], texts, extras, judged, refused)
+        rows = self._columns(chunk, texts, extras, judged, refused)
+        while rows["fault"].null_count < rows.num_rows:
+            if not self._second_look(chunk, rows, texts, extras, judged, refused):
+                rows = rows.filter(pc.is_null(rows["fault"]))
+                break
+            rows = self._columns(chunk, texts, extras, judged, refused)
         day = pa.array(np.full(rows.num_rows, np.datetime64(self._day, "D")), pa.date32())
         accepted = rows.append_column("ingest_dt", day).select(BRONZE_EVENTS.arrow.names).cast(BRONZE_EVENTS.arrow)
         reasons: dict[str, int] = {}
@@ -115,9 +121,11 @@ class Decoder:
         value: bytes | None,
         texts: list[bytes | None],
         extras: dict[int, str],
+        judged: set[int],
         refused: dict[int, list[Reason]],
     ) -> None:
         verdict = events.explain(value)
+        judged.add(index)
         if isinstance(verdict, Accepted):
             texts[index] = verdict.text.encode()
             if verdict.extra is not None:
@@ -126,7 +134,12 @@ class Decoder:
             refused[index] = verdict
 
     def _columns(
-        self, chunk: Chunk, texts: Sequence[bytes | None], extras: Mapping[int, str], refused: Mapping[int, Any]
+        self,
+        chunk: Chunk,
+        texts: Sequence[bytes | None],
+        extras: Mapping[int, str],
+        judged: set[int],
+        refused: Mapping[int, Any],
     ) -> pa.Table:
         keep: Any = np.arange(len(texts))
         if refused:
@@ -134,11 +147,12 @@ class Decoder:
             texts = [text for index, text in enumerate(texts) if index not in refused]
         messages = pa.table(
             {
-                "text": _texts(texts),
+                "text": _texts(texts, self._scratch),
                 "row_index": pa.array(keep, pa.int64()),
                 "extra": pa.array(
                     [extras.get(i) for i in keep.tolist()] if extras else [None] * len(keep), pa.string()
                 ),
+                "judged": pa.array(np.isin(keep, list(judged)) if judged else np.zeros(len(keep), bool)),
                 "kafka_partition": pa.array(np.asarray(chunk.partitions, "int32")[keep]),
                 "kafka_offset": pa.array(np.asarray(chunk.offsets, "int64")[keep]),
                 "kafka_ts": pa.array(np.asarray(chunk.timestamps, "datetime64[ms]")[keep].astype("datetime64[us]")),
@@ -150,7 +164,10 @@ class Decoder:
             "max_future_hours": self._settings.max_future_hours,
             "first_day": datetime.combine(self._settings.first_day, datetime.min.time()),
         }
-        return self._connection.sql(self._query, params=parameters).to_arrow_table()
+        found = self._connection.sql(self._query, params=parameters).to_arrow_table()
+        # The scratch buffer can't grow while somebody still looks at it.
+        self._connection.unregister("chunk")
+        return found
 
     def _second_look(
         self,
@@ -158,22 +175,22 @@ class Decoder:
         rows: pa.Table,
         texts: list[bytes | None],
         extras: dict[int, str],
+        judged: set[int],
         refused: dict[int, list[Reason]],
     ) -> bool:
         """Give every faulty row its reasons. True if any was found to be valid after all and must be read again."""
         again = False
-        faulty = rows.filter(pc.is_valid(rows["fault"])).select(["row_index", "fault", "ts"]).to_pylist()
-        for row in faulty:
+        # Times as text: one outside of Python's years 1 to 9999 must not stop the ingest.
+        faulty = rows.filter(pc.is_valid(rows["fault"])).select(["row_index", "fault", "ts"])
+        faulty = faulty.set_column(2, "ts", pc.cast(faulty["ts"], pa.string()))
+        for row in faulty.to_pylist():
             index, fault = row["row_index"], row["fault"]
-            if fault == "undecodable":
-                before = texts[index]
-                self._judge(index, chunk.values[index], texts, extras, refused)
-                if index not in refused:
-                    if texts[index] == before:
-                        message = "Valid by the schema, but a time in it can't be represented in UTC."
-                        refused[index] = [Reason("undecodable", "", message)]
-                    else:
-                        again = True
+            if fault == "undecodable" and index not in judged:
+                self._judge(index, chunk.values[index], texts, extras, judged, refused)
+                again = again or index not in refused
+            elif fault == "undecodable":
+                message = "Valid by the schema, but a time in it can't be represented in UTC."
+                refused[index] = [Reason("undecodable", "", message)]
             elif fault == "ts_in_future":
                 message = f"{row['ts']} is over {self._settings.max_future_hours} h ahead of the broker's clock."
                 refused[index] = [Reason(fault, "/ts", message)]
@@ -206,11 +223,16 @@ class Decoder:
         return pa.Table.from_pylist(letters, schema=BRONZE_DEAD_LETTERS.arrow)
 
 
-def _texts(values: Sequence[bytes | None]) -> pa.Array:
-    """A string array over one joined buffer: 10x cheaper than an append a value. The values are valid UTF-8."""
+def _texts(values: Sequence[bytes | None], scratch: BytesIO) -> pa.Array:
+    """A string array over one joined buffer: 10x cheaper than an append a value. The values are valid UTF-8.
+
+    The buffer is ``scratch``'s, valid until its next use: fresh memory costs more to touch than to fill.
+    """
     offsets = np.zeros(len(values) + 1, "int64")
-    np.cumsum([len(v) for v in values if v is not None], out=offsets[1:])
-    data = pa.py_buffer(b"".join(values))  # type: ignore[arg-type]
+    np.cumsum(np.fromiter(map(len, values), "int64", len(values)), out=offsets[1:])  # type: ignore[arg-type]
+    scratch.seek(0)
+    scratch.writelines(values)  # type: ignore[arg-type]
+    data = pa.py_buffer(scratch.getbuffer())
     return pa.Array.from_buffers(pa.large_string(), len(values), [None, pa.py_buffer(offsets.tobytes()), data])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -58,7 +57,7 @@ def _parse(folder: Path) -> None:
     (ready / "manifest.json").write_text(json.dumps(manifest.writable_manifest().to_dict(omit_none=False)))
     (ready / "manifest.msgpack").write_bytes(manifest.to_msgpack())
     try:
-        os.rename(ready, folder)
+        ready.rename(folder)
     except OSError:
         if not folder.exists():
             raise

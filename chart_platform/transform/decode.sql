@@ -5,6 +5,7 @@ with parsed as (
         from_json(text, $structure) as e,
         row_index,
         extra,
+        judged,
         kafka_partition,
         kafka_offset,
         kafka_ts
@@ -17,6 +18,13 @@ timed as (
         date_trunc('milliseconds', timezone('UTC', try_cast(e.ts as timestamptz))) as ts,
         date_trunc('milliseconds', timezone('UTC', try_cast(e.sent_at as timestamptz))) as sent_at
     from parsed
+),
+
+-- RFC 3339 has the years 0000 to 9999, and an offset can lead out of them; Python's dates go from year 1.
+bounded as (
+    select
+        * replace (if(sent_at between timestamp '0001-01-01' and timestamp '9999-12-31 23:59:59.999', sent_at, null) as sent_at)
+    from timed
 )
 
 select
@@ -55,10 +63,11 @@ select
     strftime(kafka_ts, '%H') as hour,
     row_index,
     case
+        {patterns}
         when ts is null then 'undecodable'
         when e.sent_at is not null and sent_at is null then 'undecodable'
         {conditions}
         when ts >= kafka_ts + to_hours($max_future_hours) then 'ts_in_future'
         when ts < $first_day then 'ts_too_old'
     end as fault
-from timed
+from bounded

@@ -100,7 +100,8 @@ class ModelRun:
             return None
         partitions = set().union(*(progress.offsets for progress in known))
         offsets = {p: min(progress.offsets.get(p, 0) for progress in known) for p in partitions}
-        return Progress(known[0].topic, known[0].topic_id, offsets, min(progress.day for progress in known))
+        days = {p: min(progress.days.get(p, date.min) for progress in known) for p in partitions}
+        return Progress(known[0].topic, known[0].topic_id, offsets, days)
 
     def _unseen_snapshots(self) -> list[int]:
         """Snapshots of silver.events since the oldest that a derived table was made from."""

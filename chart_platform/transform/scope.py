@@ -31,7 +31,7 @@ from chart_platform.lakehouse.duck import relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.transform.segments import SegmentRule, longest_window
-from chart_platform.transform.silver import DAY_MARGIN, DISPLACED_KEY
+from chart_platform.transform.silver import DISPLACED_KEY
 
 _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
 SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
@@ -103,7 +103,7 @@ class Scope:
         ]
         floor: BooleanExpression = GreaterThanOrEqual("kafka_offset", min((start for _, start, _ in ranges), default=0))
         if since is not None:
-            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.day - DAY_MARGIN))
+            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.oldest_day_until(until.offsets)))
         bronze = self._heads[BRONZE_EVENTS.full_name]
         source = relation(bronze, BRONZE_EVENTS, self._lake.files(bronze, floor))
         self._connection.execute(
@@ -327,7 +327,9 @@ class Scope:
             current = self._heads[declared.full_name]
             files = self._lake.files(current, In("event_dt", [day for (day,) in days])) if days else []
             source = relation(current, declared, files)
-            selects.append(f"select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']}")
+            selects.append(
+                f"select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']}"
+            )
         return f"({' union '.join(selects)})"
 
     def _horizon(self, horizon: date, before: date) -> None:

@@ -84,5 +84,7 @@ def membership_macro(rules: Sequence[SegmentRule]) -> str:
         f"select user_id_hash, evaluated_on, '{rule.name}' as segment_key from query_table(features) "
         f"where window_days = {rule.window_days} and ({rule.predicate})"
         for rule in rules
-    ] or ["select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on, cast(null as varchar) as segment_key where false"]
+    ] or [
+        "select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on, cast(null as varchar) as segment_key where false"
+    ]
     return f"create or replace macro segment_members(features) as table {' union all '.join(selects)}"

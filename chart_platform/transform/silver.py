@@ -29,9 +29,6 @@ from chart_platform.transform.ingest import Audit
 
 _SQL = (Path(__file__).parent / "silver.sql").read_text()
 DISPLACED_KEY = "chart.displaced-sessions"
-DAY_MARGIN = timedelta(days=1)
-"""How much older than the newest ingestion day unread rows may be: partitions reach a new day at different times,
-because their leaders' clocks differ and an open transaction holds one of them back."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,7 @@ class SilverResult:
 def _order(alias: str) -> str:
     """First received first. The tail makes the order total on content."""
     tail = [c.name for c in SILVER_EVENTS.columns if c.name not in ("ingest_ts", "ts")]
-    columns = ", ".join(f'{alias}."{name}" nulls last' for name in ["ingest_ts", "ts", *tail])
-    return columns
+    return ", ".join(f'{alias}."{name}" nulls last' for name in ["ingest_ts", "ts", *tail])
 
 
 def _unseen(offsets: Mapping[int, int], until: Mapping[int, int]) -> str:
@@ -77,9 +73,9 @@ def update(lake: Lake, audit: Audit) -> SilverResult:
         offsets = seen.offsets if seen is not None else {}
         floor = min((offsets.get(p, 0) for p, end in target.offsets.items() if end > offsets.get(p, 0)), default=0)
         new_rows = GreaterThanOrEqual("kafka_offset", floor)
-        files = lake.files(
-            bronze, And(new_rows, GreaterThanOrEqual("ingest_dt", seen.day - DAY_MARGIN)) if seen is not None else new_rows
-        )
+        if seen is not None:
+            new_rows = And(new_rows, GreaterThanOrEqual("ingest_dt", seen.oldest_day_until(target.offsets)))
+        files = lake.files(bronze, new_rows)
         _stage(connection, relation(bronze, BRONZE_EVENTS, files), _unseen(offsets, target.offsets))
         change, outcome = _merge(connection, lake, silver, audit)
         return Change(change.add, change.remove, target, change.summary)

@@ -115,5 +115,5 @@ def test_an_audit_names_every_breach_of_the_contract(new_home: NewHome) -> None:
     bad = pa.Table.from_pylist([row | {"event_type": "purchase", "payout_cents": -1}, row], schema=SILVER_EVENTS.arrow)
     assert {b.column for b in breaches(SILVER_EVENTS, bad)} == {"event_type", "payout_cents", "event_id, event_dt"}
     audit(SILVER_EVENTS, pa.Table.from_pylist([row], schema=SILVER_EVENTS.arrow))
-    with pytest.raises(RuntimeError, match="event_type.*purchase|payout_cents.*-1"):
+    with pytest.raises(RuntimeError, match=r"event_type.*purchase|payout_cents.*-1"):
         audit(SILVER_EVENTS, bad)

@@ -15,7 +15,32 @@ from urllib.parse import urlsplit
 Row = dict[str, Any]
 DAY_MS = 86_400_000
 
-SILVER_COLUMNS = ["event_id", "event_type", "ts", "ingest_ts", "session_id", "user_id_hash", "geo_country", "page_url", "referrer", "locale", "user_agent", "ab_variant", "chart_action", "chart_control_id", "chart_control_value", "product_ids", "affiliate_link_id", "affiliate_target", "payout_cents", "source", "schema_version", "source_ip_anonymized", "event_dt", "event_hour"]
+SILVER_COLUMNS = [
+    "event_id",
+    "event_type",
+    "ts",
+    "ingest_ts",
+    "session_id",
+    "user_id_hash",
+    "geo_country",
+    "page_url",
+    "referrer",
+    "locale",
+    "user_agent",
+    "ab_variant",
+    "chart_action",
+    "chart_control_id",
+    "chart_control_value",
+    "product_ids",
+    "affiliate_link_id",
+    "affiliate_target",
+    "payout_cents",
+    "source",
+    "schema_version",
+    "source_ip_anonymized",
+    "event_dt",
+    "event_hour",
+]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from chart_platform.lakehouse.lake import paths
 from chart_platform.quality.schemas import audit
 from chart_platform.transform import model, silver
 from chart_platform_tests.transform.fixtures import NewHome
-from chart_platform_tests.transform.homes import DAY, Home, at, event
+from chart_platform_tests.transform.homes import DAY, Home, at, event, multiset
 from chart_platform_tests.transform.test_incremental import crash_after
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,8 @@ def test_a_late_event_rewrites_the_files_of_its_day_and_of_no_other(new_home: Ne
             assert days_files(home, table, day) == files[table, day], f"{table.full_name} of {day} was rewritten"
         assert days_files(home, table, DAY) != files[table, DAY]
         after = home.rows(table)
-        assert [r for r in after if r["event_dt"] != DAY] == [r for r in rows[table] if r["event_dt"] != DAY]
+        others = [multiset(r for r in found if r["event_dt"] != DAY) for found in (rows[table], after)]
+        assert others[0] == others[1]
     # silver.events is only added to: one more click is no reason to rewrite an hour.
     assert files[SILVER_EVENTS, DAY] < days_files(home, SILVER_EVENTS, DAY)
     (visit,) = [r for r in home.rows(FACT_FUNNEL) if r["event_dt"] == DAY]
@@ -152,7 +153,6 @@ def test_a_partition_that_reaches_a_new_day_later_than_another_loses_nothing(new
     assert {r["session_id"] for r in home.rows(FACT_FUNNEL)} == {"a", "b"}
 
 
-@pytest.mark.xfail(reason="files older than the newest ingestion day minus a day are not looked at", strict=True)
 def test_a_partition_far_behind_in_days_loses_nothing(new_home: NewHome) -> None:
     home = new_home()
     # One broker's clock ran days ahead for a moment: its partition owns messages of a day to come.
@@ -164,8 +164,6 @@ def test_a_partition_far_behind_in_days_loses_nothing(new_home: NewHome) -> None
 
 
 def test_a_session_id_that_comes_back_after_days_makes_two_visits(new_home: NewHome) -> None:
-    if FACT_FUNNEL.key == ("session_id",):
-        pytest.xfail("the key of sessions and funnel forbids it, and the run fails for good")
     home = new_home()
     home.send(FOURTH, [event(1, at(DAY, "10:00:00"), session="s"), event(2, at(THIRD, "10:00:00"), session="s")])
     home.advance()
