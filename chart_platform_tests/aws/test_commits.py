@@ -38,7 +38,7 @@ def _row(partition: int, offset: int) -> dict[str, Any]:
 
 def _append(lake: Lake, partition: int, offset: int, attempts: int = 30) -> bool:
     """Commit one message as the ingestion does. False if it was in the table already."""
-    target = Progress("chart.events", "topic-id", {partition: offset + 1}, DAY)
+    target = Progress.on_day("chart.events", "topic-id", {partition: offset + 1}, DAY)
     rows = pa.Table.from_pylist([_row(partition, offset)], schema=BRONZE_EVENTS.arrow)
     files = lake.write(lake.load(BRONZE_EVENTS), rows)
 
