@@ -60,10 +60,17 @@ def next_batch(lake: Lake, plan: Unread) -> DayBatch | None:
     return DayBatch(bronze_now.day, ())
 
 
-def _attempt(instance: dg.DagsterInstance, batch: DayBatch) -> tuple[int, float]:
-    """How often this batch was tried, and when its last try ended (epoch seconds)."""
-    records: Sequence[dg.RunRecord] = instance.get_run_records(dg.RunsFilter(tags={BATCH_TAG: batch.key}), limit=20)
-    return len(records), max((r.end_time or r.create_timestamp.timestamp() for r in records), default=0.0)
+def _tries(instance: dg.DagsterInstance, batch: DayBatch) -> tuple[int, int, float]:
+    """Runs of this batch so far, failures since the last success, and when the last one ended (epoch seconds)."""
+    mine = dg.RunsFilter(tags={BATCH_TAG: batch.key})
+    newest_first: Sequence[dg.RunRecord] = instance.get_run_records(mine, limit=20)
+    failures = 0
+    for record in newest_first:
+        if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            break
+        failures += 1
+    ended = max((r.end_time or r.create_timestamp.timestamp() for r in newest_first), default=0.0)
+    return instance.get_runs_count(mine), failures, ended
 
 
 @dg.sensor(
@@ -84,10 +91,10 @@ def kafka_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.
     batch = next_batch(lake, plan)
     if batch is None:
         return dg.SkipReason("Nothing unread: the lake is level with Kafka.")
-    attempt, ended = _attempt(context.instance, batch)
-    wait = ended + min(_MOST_BACKOFF_SECONDS, 5 * 2**attempt) - time.time()
-    if attempt and batch.ranges and wait > 0:
-        return dg.SkipReason(f"Batch {batch.key} failed {attempt} times; next attempt in {wait:.0f} s.")
+    attempt, failures, ended = _tries(context.instance, batch)
+    wait = ended + min(_MOST_BACKOFF_SECONDS, 5 * 2**failures) - time.time()
+    if failures and wait > 0:
+        return dg.SkipReason(f"Batch {batch.key} failed {failures} times; next attempt in {wait:.0f} s.")
     observation = dg.AssetObservation(
         TOPIC_KEY,
         metadata={
