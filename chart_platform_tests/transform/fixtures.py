@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, Phase, settings
 
 from chart_platform_tests.transform.homes import Home
 
-# The same examples in every run of `make check`; CHART_HYPOTHESIS_PROFILE=thorough searches on, and prints the blob
-# that reproduces what it finds.
+# `ci` tries the same examples in every run of `make check`. CHART_HYPOTHESIS_PROFILE=search tries as many others,
+# `thorough` many more, and shrinks what fails, which takes minutes as an example takes seconds. Both print the blob that
+# reproduces what they find.
 _SHARED: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-# Not shrunk there: an example costs seconds, and what fails once is shrunk by the thorough profile.
-settings.register_profile("ci", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate], **_SHARED)
+_UNSHRUNK = [Phase.explicit, Phase.generate]
+settings.register_profile("ci", derandomize=True, database=None, phases=_UNSHRUNK, **_SHARED)
+settings.register_profile("search", database=None, print_blob=True, phases=_UNSHRUNK, **_SHARED)
 settings.register_profile("thorough", print_blob=True, **_SHARED)
 settings.load_profile(os.environ.get("CHART_HYPOTHESIS_PROFILE", "ci"))
 

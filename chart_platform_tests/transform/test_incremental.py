@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chart_platform.contracts.tables import (
@@ -85,11 +85,6 @@ class Story:
             day += timedelta(days=step.days_on)
             found += [(message, ms(day) + 12 * HOUR_MS) for message in step.messages]
         return found
-
-    def reuses_a_session_id(self) -> bool:
-        """True if at some time two visits have one id: a client's id that comes back after a silence over the cap."""
-        prefixes = [Story(self.steps[: n + 1]) for n in range(len(self.steps))]
-        return any(len({s["session_id"] for s in ids}) < len(ids) for ids in (truth(p).sessions for p in prefixes))
 
     @property
     def last_day(self) -> Any:
@@ -260,8 +255,6 @@ def rules_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_order_and_batching_gives_the_tables_of_the_oracle_and_a_rebuild_changes_nothing(
     story: Story, new_home: NewHome, rules_file: Path
 ) -> None:
-    if FACT_FUNNEL.key == ("session_id",):
-        assume(not story.reuses_a_session_id())
     home = new_home(segment_rules=rules_file)
     with pytest.MonkeyPatch.context() as monkeypatch:
         play(home, story, monkeypatch)
