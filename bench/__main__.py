@@ -28,6 +28,7 @@ def main() -> int:
     """Run what was asked for; 1 if a contender failed."""
     options = _options()
     parts = [part for part in _PARTS if part in options.only]
+    what = "all" if len(parts) == len(_PARTS) else "-".join(parts)
     results: dict[str, Any] = {"machine": _machine(), "command": "python -m bench " + " ".join(sys.argv[1:])}
     with tempfile.TemporaryDirectory(prefix="chart-bench-", dir=options.scratch) as scratch:
         folder = Path(scratch)
@@ -37,12 +38,12 @@ def main() -> int:
                 sizes = [True, False] if options.lean == "both" else [options.lean == "yes"]
                 for lean in sizes:
                     results["lean" if lean else "full"] = _one_size(options, parts, settings, folder, lean)
+                    report.save(results, what)
             if "incremental" in parts:
                 _say("incremental run on one day and on many days of history")
                 results["incremental"] = incremental.compare(
                     settings, folder, options.days, options.events_a_day, options.repeat, _say
                 )
-    what = "all" if len(parts) == len(_PARTS) else "-".join(parts)
     file = report.save(results, what)
     _say(f"written: {file.relative_to(_ROOT)} and {report.PAGE.relative_to(_ROOT)}")
     return int(any("failed" in row for size in ("lean", "full") for row in _rows(results, size)))

@@ -6,7 +6,7 @@ Belongs here: writing. Does not belong here: any figure that is not in the resul
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ commits Kafka's offsets with the rows.
 def save(results: dict[str, Any], what: str) -> Path:
     """Write the results to ``bench/results`` and the page anew."""
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{datetime.now(UTC):%Y-%m-%d-%H%M}-{what}.json"
+    # Named by its start: every part of a run that is cut short is kept.
+    file = RESULTS / f"{datetime.fromisoformat(results['machine']['at']):%Y-%m-%d-%H%M}-{what}.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page())

@@ -8,6 +8,7 @@ Belongs here: nothing that decides between contenders.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyiceberg.table import Table as IcebergTable
 
 ROWS_PER_PART = 250_000
 _STEP = 2_000
+_PATIENCE_SECONDS = 30
 _TUNING = {
     "queued.min.messages": 10_000,
     "queued.max.messages.kbytes": 32 * 1024,
@@ -101,6 +103,7 @@ def consume(job: Job, rows: int = ROWS_PER_PART) -> Iterator[Part]:
     for partition, end in sorted(job.ends.items()):
         client.assign([TopicPartition(job.topic, partition, 0)])
         position = 0
+        last = time.monotonic()
         while position < end:
             found = client.consume(_STEP, 1.0)
             if any(map(Message.error, found)):
@@ -110,7 +113,10 @@ def consume(job: Job, rows: int = ROWS_PER_PART) -> Iterator[Part]:
                         raise RuntimeError(error.str())
                 found = [message for message in found if message.error() is None]
             if not found:
+                if time.monotonic() - last > _PATIENCE_SECONDS:
+                    raise RuntimeError(f"Nothing came from {job.bootstrap_servers} for {_PATIENCE_SECONDS} s.")
                 continue
+            last = time.monotonic()
             part.values.extend(map(Message.value, found))
             part.partitions.extend([partition] * len(found))
             part.offsets.extend(map(Message.offset, found))
