@@ -351,9 +351,11 @@ class Scope:
         self._connection.execute(
             f"""
             create or replace table scope.judged_visits as
-            select f.session_id, f.session_start_ts, f.user_id_hash, f.segments, f.event_dt
-            from {relation(funnel, FACT_FUNNEL, files)} as f
-            semi join scope.evaluations as e on f.user_id_hash = e.user_id_hash and f.event_dt = e.evaluated_on
+            select t.session_id, t.session_start_ts, t.user_id_hash, t.segments, t.event_dt
+            from {relation(funnel, FACT_FUNNEL, files)} as t
+            semi join scope.evaluations as e on t.user_id_hash = e.user_id_hash and t.event_dt = e.evaluated_on
+            -- A row that the run replaces must not come back for its segments' sake.
+            where not coalesce({self.doomed["silver.sessions"]}, false)
             """
         )
 

@@ -167,10 +167,9 @@ def test_a_session_id_that_comes_back_after_days_makes_two_visits(new_home: NewH
     home = new_home()
     home.send(FOURTH, [event(1, at(DAY, "10:00:00"), session="s"), event(2, at(THIRD, "10:00:00"), session="s")])
     home.advance()
-    assert [r["session_start_ts"].date() for r in home.rows(FACT_FUNNEL)] == [DAY, THIRD]
+    assert sorted(r["session_start_ts"].date() for r in home.rows(FACT_FUNNEL)) == [DAY, THIRD]
 
 
-@pytest.mark.xfail(reason="(session_id, event_dt) is no key of visits when the cap is below a day", strict=True)
 def test_a_cap_below_a_day_lets_a_session_id_come_back_on_the_same_day(new_home: NewHome) -> None:
     home = new_home(session_cap_hours=2)
     home.send(DAY, [event(1, at(DAY, "01:00:00"), session="s"), event(2, at(DAY, "10:00:00"), session="s")])
