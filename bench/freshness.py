@@ -28,7 +28,9 @@ def main() -> None:
     for snapshot in lake.load(FACT_FUNNEL).snapshots():
         progress = Progress.from_json(snapshot.summary.additional_properties[KEY])
         at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC).replace(tzinfo=None)
-        connection.executemany("insert into gold_commit values (?, ?, ?)", [[at, p, o] for p, o in progress.offsets.items()])
+        connection.executemany(
+            "insert into gold_commit values (?, ?, ?)", [[at, p, o] for p, o in progress.offsets.items()]
+        )
     (row,) = connection.execute(
         """
         with arrived as (
@@ -46,7 +48,9 @@ def main() -> None:
     ).fetchall()
     events, quantiles, worst, rate = row
     figures = dict(zip(("p50", "p95", "p99"), (round(q, 1) for q in quantiles or ()), strict=False))
-    print(json.dumps({"events": events, "events_per_s": round(rate or 0, 1), "seconds_to_gold": figures | {"max": worst}}))
+    print(
+        json.dumps({"events": events, "events_per_s": round(rate or 0, 1), "seconds_to_gold": figures | {"max": worst}})
+    )
 
 
 if __name__ == "__main__":
