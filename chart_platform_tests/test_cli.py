@@ -29,6 +29,9 @@ from chart_platform.stream.broker import LocalBroker
 from chart_platform_tests.command_line import CommandLine, Said
 from chart_platform_tests.conftest import free_port_pair
 
+# A process or a server each: too long for `make check`.
+pytestmark = pytest.mark.slow
+
 EVENTS = 400
 TOO_LARGE = 2_000_000
 

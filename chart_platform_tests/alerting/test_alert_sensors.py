@@ -17,6 +17,9 @@ from chart_platform.defs.alerts import alert_on_failed_checks, alert_on_failed_r
 from chart_platform.settings import get_settings
 from chart_platform_tests.alerting.conftest import TOKEN, Slack
 
+# Real processes and Dagster runs: too long for `make check`.
+pytestmark = pytest.mark.slow
+
 DAYS = dg.StaticPartitionsDefinition(["2026-11-20", "2026-11-21"])
 
 

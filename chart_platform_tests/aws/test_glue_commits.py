@@ -18,6 +18,9 @@ from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.settings import Settings
 from chart_platform_tests.aws.conftest import Glue
 
+# A process or a server each: too long for `make check`.
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 11, 1)
 
 

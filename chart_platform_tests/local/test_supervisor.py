@@ -24,6 +24,9 @@ from chart_platform.local.processes import TOKEN_VARIABLE
 from chart_platform.local.supervisor import PortTaken, check_ports, down, status
 from chart_platform.settings import Settings
 
+# Real processes and Dagster runs: too long for `make check`.
+pytestmark = pytest.mark.slow
+
 FAKE = """
 import sys
 from chart_platform.local import supervisor
