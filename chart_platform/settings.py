@@ -101,9 +101,61 @@ class Settings(BaseSettings):
     slack_channel: str = Field(default="#chart-platform", description="Default channel of alerts sent with the token.")
     slack_api_url: str = Field(default="https://slack.com/api/", description="Base of the Slack API.")
 
+    # Edge: collector and affiliate redirect.
+    edge_host: str = Field(default="127.0.0.1", description="Address the collector listens on.")
+    edge_port: int = Field(default=8700, description="Port of the collector.")
+    edge_url: str | None = Field(
+        default=None, description="Base URL by which browsers reach the collector; default: http://127.0.0.1:<port>."
+    )
+    edge_workers: int = Field(default=1, ge=1, description="Processes of the collector; they share its port.")
+    edge_keys: Path | None = Field(
+        default=None, description="YAML of write keys, hashed; default: `home`/edge/write-keys.yml."
+    )
+    edge_links: Path | None = Field(
+        default=None, description="YAML of affiliate links (the only targets of a redirect); default: the demo's."
+    )
+    edge_link_secrets: SecretStr | None = Field(
+        default=None,
+        description="Secrets for signed link contexts, comma-separated: the first signs, all verify; "
+        "default: generated in `home`/edge.",
+    )
+    edge_trusted_proxies: str = Field(
+        default="", description="Networks (CIDR, comma-separated) whose X-Forwarded-For is believed."
+    )
+    edge_geo_database: Path | None = Field(
+        default=None, description="MaxMind-format country database (.mmdb); without it the country stays null."
+    )
+    edge_keep_user_agent: bool = Field(
+        default=False, description="Keep the raw user agent beside the class that is derived from it."
+    )
+    edge_honour_gpc: bool = Field(
+        default=True, description="Discard events of browsers that send Sec-GPC: 1, as the tracer does."
+    )
+    edge_max_body_bytes: int = Field(
+        default=1024 * 1024, ge=1024, description="Largest request body, before and after decompression."
+    )
+    edge_max_batch_events: int = Field(default=1_000, ge=1, description="Most events in one request.")
+    edge_body_timeout_seconds: float = Field(default=10.0, gt=0, description="How long a body may take to arrive.")
+    edge_rate_per_key: float = Field(
+        default=20_000.0, ge=0, description="Events per second of one write key; 0 is no limit."
+    )
+    edge_rate_per_ip: float = Field(
+        default=200.0, ge=0, description="Events per second of one address (IPv6: /64) for browser keys; 0 is no limit."
+    )
+    edge_delivery_timeout_ms: int = Field(
+        default=3_000, ge=100, description="How long Kafka may take to confirm before events go to the local spill."
+    )
+    edge_spill_max_bytes: int = Field(
+        default=1024**3, ge=1024**2, description="Disk that the spill of one collector process may take."
+    )
+    demo_port: int = Field(default=8701, description="Port of the demo comparison page of `up`.")
+
     # Live traffic of `up`.
     simulate_rate: float = Field(
         default=20.0, ge=0, description="Simulated events per second of `up`; 0 turns the simulator off."
+    )
+    simulate_through: Literal["collector", "kafka"] = Field(
+        default="collector", description="Whether simulated events enter over HTTP, as real ones do, or at the topic."
     )
 
     @property
@@ -126,6 +178,15 @@ class Settings(BaseSettings):
     @property
     def sql_catalog_uri(self) -> str:
         return self.catalog_uri or f"sqlite:///{self.root / 'catalog.db'}"
+
+    @property
+    def edge_base_url(self) -> str:
+        return (self.edge_url or f"http://127.0.0.1:{self.edge_port}").rstrip("/")
+
+    @property
+    def edge_home(self) -> Path:
+        """Where the collector keeps its spill, keys and secrets."""
+        return self.root / "edge"
 
     @property
     def dagster_base_url(self) -> str:

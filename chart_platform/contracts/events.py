@@ -94,6 +94,7 @@ def _fast_type(name: str, schema: dict[str, Any]) -> Any:
         "required",
         "default",
         "description",
+        "readOnly",
     }
     if unknown := set(schema) - known:
         raise ValueError(

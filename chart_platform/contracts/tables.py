@@ -98,7 +98,7 @@ BRONZE_EVENTS = Table(
         Column("source", S, "Kind of client: web, ios, android, desktop, server."),
         Column(
             "privacy",
-            _struct(analytics=B, ads=B, source_ip_anonymized=S),
+            _struct(analytics=B, ads=B, source_ip_anonymized=S, gpc=B),
             "Consent in force and the truncated address; from user.consent where the edge added none.",
             sensitivity="personal",
         ),
@@ -113,18 +113,22 @@ BRONZE_EVENTS = Table(
         ),
         Column(
             "ctx",
-            _struct(page_url=S, referrer=S, locale=S, user_agent=S, ab_variant=S),
+            _struct(page_url=S, referrer=S, locale=S, user_agent=S, ab_variant=S, device=S, browser=S, os=S),
             "Page, client and experiment variant.",
             sensitivity="personal",
         ),
         Column("chart", _struct(product_ids=TEXTS, action=S, control_id=S, control_value=S), "Chart interaction."),
         Column(
             "affiliate",
-            _struct(link_id=S, target=S, payout_cents=I),
+            _struct(link_id=S, target=S, payout_cents=I, position=I, network=S, context=S),
             "Affiliate click; payout in cents.",
             sensitivity="financial",
         ),
-        Column("metadata", _struct(sdk_version=S, experiment_keys=TEXTS, schema_hash=S), "About the sender."),
+        Column(
+            "metadata",
+            _struct(sdk_version=S, experiment_keys=TEXTS, schema_hash=S, key_id=S, replayed_from=S),
+            "About the sender.",
+        ),
         Column("sent_at", TIMESTAMP, "When this attempt was sent by the client clock, UTC."),
         Column("seq", I, "Counter of events in the session.", minimum=0),
         Column("page_view_id", S, "Ties interactions and clicks to their page view."),
@@ -146,7 +150,11 @@ BRONZE_DEAD_LETTERS = Table(
     description="Every message that is no event, with its bytes and every reason. bronze.events plus this is the topic.",
     columns=(
         Column(
-            "source", S, "Who refused it: stream (validation on ingestion).", required=True, allowed=("stream", "edge")
+            "source",
+            S,
+            "Who refused it: stream (validation on ingestion) or edge (the collector).",
+            required=True,
+            allowed=("stream", "edge"),
         ),
         Column("topic", S, "Kafka topic of the message.", required=True),
         *_KAFKA,

@@ -38,12 +38,14 @@ select
         when e.privacy is not null then {
             'analytics': coalesce(e.privacy.analytics, e."user".consent.analytics),
             'ads': coalesce(e.privacy.ads, e."user".consent.ads),
-            'source_ip_anonymized': e.privacy.source_ip_anonymized
+            'source_ip_anonymized': e.privacy.source_ip_anonymized,
+            'gpc': e.privacy.gpc
         }
         when e."user".consent is not null then {
             'analytics': e."user".consent.analytics,
             'ads': e."user".consent.ads,
-            'source_ip_anonymized': null
+            'source_ip_anonymized': null,
+            'gpc': null
         }
     end as privacy,
     {'user_id_hash': e."user".user_id_hash, 'geo_country': e."user".geo_country} as "user",
