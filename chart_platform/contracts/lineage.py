@@ -5,7 +5,7 @@ Belongs here: the declaration, which a test holds against the tables. Does not b
 
 from __future__ import annotations
 
-from chart_platform.contracts.tables import table
+from chart_platform.contracts.tables import UTM, table
 
 Source = tuple[str, str]
 
@@ -24,7 +24,14 @@ _MADE_FROM: dict[str, dict[str, list[Source]]] = {
         "session_id": [(_EVENTS, "session")],
         "user_id_hash": [(_EVENTS, "user")],
         "geo_country": [(_EVENTS, "user")],
-        **{name: [(_EVENTS, "ctx")] for name in ("page_url", "referrer", "locale", "user_agent", "ab_variant")},
+        **{
+            name: [(_EVENTS, "ctx")]
+            for name in ("page_url", "referrer", "locale", "user_agent", "ab_variant", "device", "browser", "os")
+        },
+        **{f"utm_{name}": [(_EVENTS, "session")] for name in UTM},
+        **{name: [(_EVENTS, "metadata")] for name in ("experiment_keys", "key_id", "replayed_from")},
+        **{f"affiliate_{name}": [(_EVENTS, "affiliate")] for name in ("network", "position", "context")},
+        "ads_consent": [(_EVENTS, "privacy")],
         **{
             name: [(_EVENTS, "chart")]
             for name in ("chart_action", "chart_control_id", "chart_control_value", "product_ids")

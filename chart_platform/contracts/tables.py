@@ -184,6 +184,18 @@ _EVENT_DT = Column("event_dt", D, "Event day, UTC.", required=True)
 _USER = Column("user_id_hash", S, "Pseudonymous visitor.", sensitivity="personal")
 _VARIANT = Column("ab_variant", S, "Experiment variant.")
 _COUNTRY = Column("geo_country", S, "ISO 3166-1 alpha-2 country.")
+UTM: tuple[str, ...] = tuple(event_schema()["properties"]["session"]["properties"]["utm"]["properties"])
+_CLICK = (
+    Column("click_id", S, "Identity of the click handed to the affiliate network as its sub-id."),
+    Column("affiliate_network", S, "Network that pays for the link."),
+    Column("affiliate_position", I, "Place of the link on the chart, from 1 at the top.", minimum=0),
+    Column(
+        "affiliate_context",
+        S,
+        "What vouches for visit, page view, variant and position of a redirected click: signed, expired, invalid or "
+        "absent; null for a click that did not come by the redirect.",
+    ),
+)
 _PAYOUT = Column("payout_cents", I, "Expected affiliate payout, cents.", sensitivity="financial", minimum=0)
 
 SILVER_EVENTS = Table(
@@ -213,6 +225,17 @@ SILVER_EVENTS = Table(
         Column("source", S, "Kind of client."),
         Column("schema_version", S, "Contract version of the sender."),
         Column("source_ip_anonymized", S, "Truncated address.", sensitivity="personal"),
+        Column("page_view_id", S, "Ties interactions and clicks to their page view."),
+        Column("seq", I, "Counter of events in the session.", minimum=0),
+        *(Column(f"utm_{name}", S, f"Campaign parameter utm_{name}.") for name in UTM),
+        Column("device", S, "Class of the client: desktop, mobile, tablet, tv, bot or other."),
+        Column("browser", S, "Browser family."),
+        Column("os", S, "Operating system family."),
+        Column("experiment_keys", TEXTS, "Experiments the event was exposed to."),
+        Column("ads_consent", B, "Consent to advertising; null when it was not told."),
+        *_CLICK,
+        Column("key_id", S, "Public id of the write key it came with."),
+        Column("replayed_from", S, "topic/partition/offset of the dead letter it was replayed from."),
         _EVENT_DT,
         Column("event_hour", S, "Hour (00-23) of ts, UTC.", required=True),
     ),
@@ -322,6 +345,8 @@ FACT_AFFILIATE_CLICKS = Table(
         _PAYOUT,
         _VARIANT,
         _COUNTRY,
+        Column("page_view_id", S, "Page view that the click was made on."),
+        *_CLICK,
         _EVENT_DT,
     ),
     partition_by=("event_dt",),

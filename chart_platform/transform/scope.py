@@ -37,7 +37,8 @@ _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
 SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
 _EVENT_COLUMNS = (
     "event_id, event_type, ts, user_id_hash, geo_country, page_url, ab_variant, "
-    "affiliate_link_id, affiliate_target, payout_cents, event_dt"
+    "affiliate_link_id, affiliate_target, payout_cents, page_view_id, click_id, affiliate_network, "
+    "affiliate_position, affiliate_context, event_dt"
 )
 
 Heads = Mapping[str, IcebergTable]

@@ -38,6 +38,24 @@ SILVER_COLUMNS = [
     "source",
     "schema_version",
     "source_ip_anonymized",
+    "page_view_id",
+    "seq",
+    "utm_source",
+    "utm_medium",
+    "utm_campaign",
+    "utm_term",
+    "utm_content",
+    "device",
+    "browser",
+    "os",
+    "experiment_keys",
+    "ads_consent",
+    "click_id",
+    "affiliate_network",
+    "affiliate_position",
+    "affiliate_context",
+    "key_id",
+    "replayed_from",
     "event_dt",
     "event_hour",
 ]
@@ -81,7 +99,9 @@ def silver_row(sent: Row, kafka_ms: int) -> Row:
 
     moment = datetime.fromisoformat(sent["ts"].replace("Z", "+00:00")).astimezone(UTC).replace(tzinfo=None)
     ingest_ts = sent.get("ingest_ts")
-    products = of("chart", "product_ids")
+    products, experiments = of("chart", "product_ids"), of("metadata", "experiment_keys")
+    utm = (sent.get("session") or {}).get("utm") or {}
+    consent = sent["user"].get("consent") or {}
     return {
         "event_id": sent["event_id"],
         "event_type": sent["event_type"],
@@ -101,6 +121,15 @@ def silver_row(sent: Row, kafka_ms: int) -> Row:
         "source": sent.get("source") or None,
         "schema_version": sent.get("schema_version") or None,
         "source_ip_anonymized": of("privacy", "source_ip_anonymized"),
+        "page_view_id": sent.get("page_view_id") or None,
+        "seq": sent.get("seq"),
+        **{f"utm_{name}": utm.get(name) or None for name in ("source", "medium", "campaign", "term", "content")},
+        **{name: of("ctx", name) for name in ("device", "browser", "os")},
+        "experiment_keys": None if experiments is None else [key for key in experiments if key != ""],
+        "ads_consent": of("privacy", "ads") if of("privacy", "ads") is not None else consent.get("ads"),
+        "click_id": sent.get("click_id") or None,
+        **{f"affiliate_{name}": of("affiliate", name) for name in ("network", "position", "context")},
+        **{name: of("metadata", name) for name in ("key_id", "replayed_from")},
         "event_dt": moment.date(),
         "event_hour": f"{moment.hour:02d}",
     }
@@ -246,8 +275,9 @@ def expected(
             and (s["valid_to"] is None or row["session_start_ts"] < s["valid_to"])
         )
     columns = ("event_id", "ts", "user_id_hash", "affiliate_link_id", "affiliate_target", "payout_cents", "ab_variant")
+    by_redirect = ("page_view_id", "click_id", "affiliate_network", "affiliate_position", "affiliate_context")
     clicks = [
-        {c: r[c] for c in (*columns, "geo_country", "event_dt")}
+        {c: r[c] for c in (*columns, *by_redirect, "geo_country", "event_dt")}
         | {"session_id": visit_of.get((r["event_id"], r["event_dt"]))}
         for r in events
         if r["event_type"] == "affiliate_click"

@@ -111,6 +111,17 @@ AFTER = [
 ]
 
 
+BY_THE_EDGE: list[dict[str, Any]] = [
+    {},
+    {"seq": 0, "page_view_id": "pv-1", "privacy": {"analytics": True, "ads": None}, "metadata": {"key_id": "key_1"}},
+    {
+        "click_id": "c1",
+        "affiliate": {"target": "https://shop.example", "payout_cents": 100, "position": 2, "context": "signed"},
+        "metadata": {"experiment_keys": ["layout:b", ""], "replayed_from": ""},
+    },
+]
+
+
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
     messages: list[dict[str, Any]] = []
@@ -126,7 +137,8 @@ def stories(draw: st.DrawFn) -> Story:
             if page := draw(st.sampled_from(PAGES)):
                 extra["ctx"] = page
             kind = draw(st.sampled_from(KINDS))
-            messages.append(event(number, ts, kind, session=session, visitor=visitor, **extra))
+            made = event(number, ts, kind, session=session, visitor=visitor, **extra)
+            messages.append(made | draw(st.sampled_from(BY_THE_EDGE)))
             number += 1
     for original in draw(st.lists(st.integers(0, number - 1), max_size=5)):
         messages.append(draw(_repeated(messages[original])))

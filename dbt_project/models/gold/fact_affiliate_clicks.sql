@@ -9,6 +9,11 @@ with clicks as (
         payout_cents,
         ab_variant,
         geo_country,
+        page_view_id,
+        click_id,
+        affiliate_network,
+        affiliate_position,
+        affiliate_context,
         event_dt
     from {{ ref('int_sessionized_events') }}
     where event_type = 'affiliate_click'
@@ -23,6 +28,11 @@ with clicks as (
         payout_cents,
         ab_variant,
         geo_country,
+        page_view_id,
+        click_id,
+        affiliate_network,
+        affiliate_position,
+        affiliate_context,
         event_dt
     from {{ source('scope', 'events') }}
     where event_type = 'affiliate_click' and session_key is null
