@@ -7,12 +7,13 @@ Does not belong here: Kafka, tables, or what to do with a rejected message.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import jsonschema_rs
 import msgspec
@@ -80,8 +81,12 @@ def _types(schema: dict[str, Any]) -> list[str]:
     return [declared] if isinstance(declared, str) else list(declared)
 
 
-def _fast_type(name: str, schema: dict[str, Any]) -> Any:
-    """A msgspec type that accepts a subset of ``schema``. An unknown keyword is an error: silence would accept too much."""
+def _fast_type(name: str, schema: dict[str, Any], ingest: bool = False) -> Any:
+    """A msgspec type that accepts a subset of ``schema``. An unknown keyword is an error: silence would accept too much.
+
+    With ``ingest``, for :func:`ingest_decoder`: nothing can be put into a member that is the edge's, and a member that
+    may be a number stays as sent, as a double would round it (of any type: whoever reads it must judge it).
+    """
     known = {
         "type",
         "enum",
@@ -100,8 +105,12 @@ def _fast_type(name: str, schema: dict[str, Any]) -> Any:
         raise ValueError(
             f"Event schema: keyword {sorted(unknown)} at {name!r} has no fast validator; teach _fast_type."
         )
+    if ingest and schema.get("readOnly"):
+        return msgspec.UnsetType
     if "enum" in schema:
         return Literal[tuple(schema["enum"])]
+    if ingest and "number" in _types(schema):
+        return msgspec.Raw
     options: list[Any] = []
     for kind in _types(schema):
         match kind:
@@ -117,9 +126,9 @@ def _fast_type(name: str, schema: dict[str, Any]) -> Any:
             case "number":
                 options += [int, float]
             case "array":
-                options.append(list[_fast_type(f"{name}_item", schema["items"])])  # type: ignore[misc]
+                options.append(list[_fast_type(f"{name}_item", schema["items"], ingest)])  # type: ignore[misc]
             case "object":
-                options.append(_fast_struct(name, schema))
+                options.append(_fast_struct(name, schema, ingest))
             case _:
                 raise ValueError(f"Event schema: type {kind!r} at {name!r} has no fast validator; teach _fast_type.")
     result = options[0]
@@ -128,11 +137,11 @@ def _fast_type(name: str, schema: dict[str, Any]) -> Any:
     return result
 
 
-def _fast_struct(name: str, schema: dict[str, Any]) -> type[msgspec.Struct]:
+def _fast_struct(name: str, schema: dict[str, Any], ingest: bool = False) -> type[msgspec.Struct]:
     required = schema.get("required", [])
     fields: list[Any] = []
     for field, sub in schema["properties"].items():
-        kind = _fast_type(field, sub)
+        kind = _fast_type(field, sub, ingest)
         fields.append((field, kind) if field in required else (field, kind | msgspec.UnsetType, msgspec.UNSET))
     fields.sort(key=len)
     # gc=False: 10 objects an event that hold no cycles, freed at once.
@@ -145,6 +154,62 @@ def fast_decoder() -> msgspec.json.Decoder[Any]:
     real calendar dates, which the decoder checks on columns; what it refuses may still be valid (see :func:`explain`).
     """
     return msgspec.json.Decoder(_fast_struct("ChartEvent", event_schema()))
+
+
+@cache
+def _offered(server: bool) -> dict[str, Any]:
+    """The contract as the edge asks for it: with consent, and what a server may say of its visitor no longer readOnly."""
+    schema = copy.deepcopy(event_schema())
+    user = schema["properties"]["user"]
+    user["required"] = ["consent"]
+    user["properties"]["consent"]["type"] = "object"
+    if server:
+        del user["properties"]["geo_country"]["readOnly"]
+    return schema
+
+
+@cache
+def ingest_schema(server: bool = False) -> dict[str, Any]:
+    """What a client may send: the contract without its readOnly members, and with ``user.consent`` required.
+
+    ``server`` is the view for server keys, which may set ``/user/geo_country``. Nested objects stay open, so that a
+    readOnly member in one is for the edge to find: see :func:`read_only`.
+    """
+
+    def view(schema: dict[str, Any]) -> dict[str, Any]:
+        if "properties" not in schema:
+            return schema
+        kept = {name: view(sub) for name, sub in schema["properties"].items() if not sub.get("readOnly")}
+        return schema | {"properties": kept}
+
+    return view(_offered(server))
+
+
+@cache
+def read_only(server: bool = False) -> tuple[tuple[str, ...], ...]:
+    """Paths of the members that only the edge may set."""
+
+    def paths(schema: dict[str, Any], above: tuple[str, ...]) -> list[tuple[str, ...]]:
+        found = []
+        for name, sub in schema.get("properties", {}).items():
+            found += [(*above, name)] if sub.get("readOnly") else paths(sub, (*above, name))
+        return found
+
+    return tuple(paths(_offered(server), ()))
+
+
+@cache
+def ingest_decoder(server: bool = False) -> msgspec.json.Decoder[Any]:
+    """As :func:`fast_decoder`, for :func:`ingest_schema`: decodes what a client sent to a struct that has a place for
+    what the edge adds, or raises. A member that may be a number is ``msgspec.Raw``: its type is not checked.
+    """
+    return msgspec.json.Decoder(_fast_struct("SentEvent", _offered(server), ingest=True))
+
+
+def member_type(struct: Any, member: str) -> Any:
+    """The struct type of the object ``member`` of a decoder's ``struct``."""
+    options = get_args(struct.__annotations__[member]) or (struct.__annotations__[member],)
+    return next(option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct))
 
 
 @cache
