@@ -1,30 +1,36 @@
 """The Iceberg catalog of an instance, and the tables of the contract in it.
 
-Belongs here: connecting (SQLite on files, or Glue on S3), creating and checking tables.
+Belongs here: connecting (SQLite on files, or Glue on S3), creating tables and letting them follow the contract.
 Does not belong here: writing rows (``lake``) or what a table means (``contracts.tables``).
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
-from pyiceberg.table import Table as IcebergTable
 from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import IcebergType, ListType, StructType
+from sqlalchemy.exc import IntegrityError
 
 from chart_platform.contracts.tables import TABLES, Table
 from chart_platform.settings import Settings
 
 ROWS_PER_FILE = "chart.rows-per-file"
+_EVOLUTIONS = 10
 _GLUE = "chart_platform.lakehouse.glue.SureGlueCatalog"
 
 
 class SchemaContradiction(RuntimeError):
-    """An existing table has not the columns that the contract declares."""
+    """An existing table can't be brought to the columns that the contract declares."""
 
 
 def open_catalog(settings: Settings) -> Catalog:
@@ -48,23 +54,24 @@ def identifier(settings: Settings, table: Table) -> tuple[str, str]:
 
 
 def ensure_tables(catalog: Catalog, settings: Settings) -> None:
-    """Create the tables that are missing and check the others. Safe to run from several processes at once.
+    """Create the tables that are missing, add to the others what the contract has added. Safe from several processes.
 
     Raises:
-        SchemaContradiction: a table exists with other columns; names them.
+        SchemaContradiction: a table exists with columns that no addition brings to the contract; names them.
     """
     for table in TABLES:
         name = identifier(settings, table)
         try:
-            existing = catalog.load_table(name)
+            catalog.load_table(name)
         except NoSuchTableError:
-            existing = _create(catalog, settings, table)
-        _check(existing, table)
+            _create(catalog, settings, table)
+        _evolve(catalog, settings, table)
 
 
-def _create(catalog: Catalog, settings: Settings, table: Table) -> IcebergTable:
+def _create(catalog: Catalog, settings: Settings, table: Table) -> None:
     namespace, name = identifier(settings, table)
-    with suppress(NamespaceAlreadyExistsError):
+    # The SQL catalog looks before it inserts: who starts at the same moment meets the database's own error.
+    with suppress(NamespaceAlreadyExistsError, IntegrityError):
         catalog.create_namespace(namespace)
     schema = _iceberg_schema(catalog, table)
     spec = PartitionSpec(
@@ -78,12 +85,8 @@ def _create(catalog: Catalog, settings: Settings, table: Table) -> IcebergTable:
             for i, column in enumerate(table.partition_by)
         )
     )
-    try:
-        return catalog.create_table(
-            (namespace, name), schema=schema, partition_spec=spec, properties=_properties(table)
-        )
-    except TableAlreadyExistsError:
-        return catalog.load_table((namespace, name))
+    with suppress(TableAlreadyExistsError):
+        catalog.create_table((namespace, name), schema=schema, partition_spec=spec, properties=_properties(table))
 
 
 def _iceberg_schema(catalog: Catalog, table: Table) -> Schema:
@@ -115,20 +118,62 @@ def _properties(table: Table) -> dict[str, str]:
     return properties
 
 
-def _check(existing: IcebergTable, table: Table) -> None:
-    have = {f.name: (str(f.field_type), f.required) for f in existing.schema().fields}
-    declared = existing.catalog._convert_schema_if_needed(table.arrow)
-    want = {f.name: (str(f.field_type), f.required) for f in assign_fresh_schema_ids(declared).fields}
-    have = {name: (_without_ids(kind), required) for name, (kind, required) in have.items()}
-    want = {name: (_without_ids(kind), required) for name, (kind, required) in want.items()}
-    if have != want:
-        different = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
-        raise SchemaContradiction(
-            f"Table {table.full_name} and its contract differ in {', '.join(different)}. "
-            "Evolve the table, or use another CHART_NAMESPACE_PREFIX or CHART_HOME."
-        )
+def _evolve(catalog: Catalog, settings: Settings, table: Table) -> None:
+    """Add the declared columns and struct members that the existing table lacks, as optional ones.
+
+    Files written before stay as they are: who reads them finds nulls.
+    """
+    for _ in range(_EVOLUTIONS):
+        existing = catalog.load_table(identifier(settings, table))
+        declared = _iceberg_schema(catalog, table)
+        missing, different = _compare(existing.schema().as_struct(), declared.as_struct())
+        if different:
+            raise SchemaContradiction(
+                f"Table {table.full_name} and its contract differ in {', '.join(sorted(different))}, and only optional "
+                "columns and members can be added. Use another CHART_NAMESPACE_PREFIX or CHART_HOME."
+            )
+        if not missing:
+            return
+        # Another starter that comes first makes this one conflict; the second look finds nothing missing.
+        with suppress(CommitFailedException), existing.update_schema() as update:
+            for path, kind in missing.items():
+                update.add_column(path, kind)
+    raise SchemaContradiction(
+        f"Table {table.full_name} kept changing while {', '.join('.'.join(path) for path in missing)} was to be added. "
+        "Start again when nobody else changes its schema."
+    )
 
 
-def _without_ids(kind: str) -> str:
-    """Nested types print their field ids, which the catalog assigns; only names and types are compared."""
-    return re.sub(r"\d+: ", "", kind)
+def _compare(
+    have: StructType, want: StructType, path: tuple[str, ...] = ()
+) -> tuple[dict[tuple[str, ...], IcebergType], set[str]]:
+    """What ``have`` lacks and may get, by path and with its type; and the paths of all other differences."""
+    missing: dict[tuple[str, ...], IcebergType] = {}
+    different: set[str] = set()
+    existing = {field.name: field for field in have.fields}
+    declared = {field.name: field for field in want.fields}
+    different |= {".".join((*path, name)) for name in existing.keys() - declared.keys()}
+    for name, field in declared.items():
+        where, found = (*path, name), existing.get(name)
+        if found is None and not field.required:
+            missing[where] = field.field_type
+        elif found is None or found.required != field.required:
+            different.add(".".join(where))
+        else:
+            deeper, wrong = _compare_types(found.field_type, field.field_type, where)
+            missing |= deeper
+            different |= wrong
+    return missing, different
+
+
+def _compare_types(
+    have: IcebergType, want: IcebergType, where: tuple[str, ...]
+) -> tuple[dict[tuple[str, ...], IcebergType], set[str]]:
+    match have, want:
+        case StructType(), StructType():
+            return _compare(have, want, where)
+        case ListType(), ListType() if have.element_required == want.element_required:
+            return _compare_types(have.element_type, want.element_type, where)
+        case _:
+            # Nested types are equal only with their field ids, but all that come here are plain.
+            return {}, set() if have == want else {".".join(where)}

@@ -81,7 +81,9 @@ def _field(declared: Any, field: pa.Field) -> pa.Field:
 
 def _type(declared: IcebergType, kind: pa.DataType) -> pa.DataType:
     if isinstance(declared, StructType):
-        return pa.struct([_field(child, kind.field(child.name)) for child in declared.fields])
+        # In the order of the rows: members that a table got later come last in it.
+        members = {child.name: child for child in declared.fields}
+        return pa.struct([_field(members[child.name], child) for child in kind])
     if isinstance(declared, ListType):
         element = pa.field(
             "element",
