@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ from chart_platform.stream.topics import ensure_topics
 from chart_platform_tests.command_line import CommandLine
 
 KafkaTopics = Callable[..., Settings]
+
+# A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that: tests of signals would fail.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port_pair() -> int:
