@@ -190,7 +190,7 @@ def read_only(server: bool = False) -> tuple[tuple[str, ...], ...]:
     """Paths of the members that only the edge may set."""
 
     def paths(schema: dict[str, Any], above: tuple[str, ...]) -> list[tuple[str, ...]]:
-        found = []
+        found: list[tuple[str, ...]] = []
         for name, sub in schema.get("properties", {}).items():
             found += [(*above, name)] if sub.get("readOnly") else paths(sub, (*above, name))
         return found
