@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Final, Literal
 
 DAY_MS: Final = 86_400_000
+
+Form = Literal["topic", "client"]
+"""Where events enter, and so how they look: at the Kafka topic, as the edge writes them, or over HTTP, as clients do."""
 
 DEFAULT_END: Final = date(2026, 11, 1)
 """A fixed day, because the same config must give the same bytes on any day."""
@@ -37,6 +40,8 @@ class FaultRates:
       the number of valid events does not change. When ``exact_duplicate`` is on, a tenth of the malformed ones
       comes twice.
     * ``late``, ``out_of_order``, ``lone_surrogate``: happen to the original itself, which stays valid.
+    * ``denied_consent``: an additional event of another visitor, who denies consent to analytics: nothing of it may be
+      kept. Only in the form of clients, as it is the edge that sees to it.
     * ``missing_session``: share of the *visitors* whose browser stores no session id.
     """
 
@@ -49,6 +54,7 @@ class FaultRates:
     broken_json: float = 0.0
     bad_utf8: float = 0.0
     lone_surrogate: float = 0.0
+    denied_consent: float = 0.0
     late_min: timedelta = timedelta(minutes=5)
     late_max: timedelta = timedelta(days=3)
 
@@ -79,6 +85,7 @@ class FaultRates:
             broken_json=0.001,
             bad_utf8=0.0005,
             lone_surrogate=0.0005,
+            denied_consent=0.005,
         )
 
 
@@ -120,6 +127,7 @@ class SimulationConfig:
     end: date | datetime = DEFAULT_END
     faults: FaultRates = field(default_factory=FaultRates.none)
     bursts: tuple[Burst, ...] = ()
+    form: Form = "topic"
 
     def __post_init__(self) -> None:
         if self.events < 0:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
-from chart_platform.simulator.config import FaultRates
+from chart_platform.simulator.config import FaultRates, Form
 from chart_platform.simulator.messages import Fault
 from chart_platform.simulator.render import uuid7
 
@@ -27,6 +27,7 @@ EventFault = Literal[
     "broken_json",
     "bad_utf8",
     "lone_surrogate",
+    "denied_consent",
 ]
 MalformedFault = Literal["invalid_schema", "broken_json", "bad_utf8"]
 EVENT_FAULTS: Final[tuple[EventFault, ...]] = (
@@ -38,6 +39,7 @@ EVENT_FAULTS: Final[tuple[EventFault, ...]] = (
     "broken_json",
     "bad_utf8",
     "lone_surrogate",
+    "denied_consent",
 )
 
 
@@ -126,6 +128,9 @@ BAD_BYTES: Final[dict[str, bytes]] = {
     "beyond_unicode": b"\xf5\x80\x80\x80",
 }
 
+UNREADABLE: Final = frozenset((*BROKEN, *BAD_BYTES))
+"""Kinds that spoil the whole request that they are part of."""
+
 SURROGATES: Final[dict[str, str]] = {
     "high": "\\ud800",
     "low": "\\udc00",
@@ -154,9 +159,13 @@ def message_key(session_id: object, event_id: object) -> bytes | None:
 class Faults:
     """Draws faults. Has a generator of its own, so that the original events are the same with and without faults."""
 
-    def __init__(self, seed: int, rates: FaultRates) -> None:
+    def __init__(self, seed: int, rates: FaultRates, form: Form) -> None:
         self._rng = random.Random(f"{seed}:faults")
-        self._chances = [(fault, float(getattr(rates, fault))) for fault in EVENT_FAULTS]
+        self._chances = [
+            (fault, float(getattr(rates, fault)))
+            for fault in EVENT_FAULTS
+            if form == "client" or fault != "denied_consent"
+        ]
         self._total = sum(chance for _, chance in self._chances)
         self._skip = self._gap()
         self._twice = 0.1 if rates.exact_duplicate > 0 else 0.0
@@ -217,6 +226,16 @@ class Faults:
 
     def comes_twice(self) -> bool:
         return self._rng.random() < self._twice
+
+    def deny(self, text: str, ts_ms: int) -> tuple[str, str]:
+        """An event like ``text`` of another visitor, who denies consent, and its id."""
+        event_id = uuid7(ts_ms, self._rng.getrandbits(74))
+        event: Document = orjson.loads(text)
+        event["event_id"] = event_id
+        event["user"]["user_id_hash"] = f"sha256:{self._rng.getrandbits(256):064x}"
+        event["user"]["consent"] = {"analytics": False, "ads": False}
+        event["session"]["session_id"] = f"sid_{self._rng.getrandbits(96):024x}"
+        return orjson.dumps(event).decode(), event_id
 
     def malform(self, fault: MalformedFault, text: str, ts_ms: int, session_id: str | None) -> Malformed:
         """A bad message made of a good event, under an identity of its own."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Final
 
 from chart_platform.simulator.config import SimulationConfig
 from chart_platform.simulator.faults import Faults, with_surrogate
@@ -31,7 +32,7 @@ def generate(config: SimulationConfig) -> Iterator[Message]:
     if config.events == 0:
         return
     shape = TrafficShape(config)
-    population = Population(config.seed, config.faults.missing_session)
+    population = Population(config.seed, config.faults.missing_session, config.form)
     delivery = _Delivery(config)
     under_way: list[tuple[int, int, Message]] = []
     flush_at = MIN_BATCH
@@ -60,7 +61,8 @@ class _Delivery:
     def __init__(self, config: SimulationConfig) -> None:
         self._config = config
         self._end_ms = config.end_ms
-        self._faults = Faults(config.seed, config.faults)
+        self._faults = Faults(config.seed, config.faults, config.form)
+        self._form = config.form
         self._network = random.Random(f"{config.seed}:network")
         self._number = 0
 
@@ -90,7 +92,7 @@ class _Delivery:
         about = (visit.number, visitor.variant, visit.intent, burst.kind if burst else None)
         key = session_id.encode() if session_id else None
         usual: Fault = "clean" if session_id else "missing_session"
-        number = self._number
+        number, form = self._number, self._form
         for index, step in enumerate(steps):
             ts, sent, ingest = times[index]
             fault = drawn.get(index) if drawn else None
@@ -110,7 +112,7 @@ class _Delivery:
                 label_fault = "out_of_order"
                 ingest = min(times[index + 1][2] + self._faults.overtaken_by_ms(), end_ms - 1)
             event_id = uuid7(ts, step.id_bits)
-            text = event_text(head, step.event_type, event_id, ts, sent, ingest, step.tail)
+            text = event_text(head, step.event_type, event_id, ts, transit(sent, ingest, form), step.tail)
             if fault == "lone_surrogate" and session_id:
                 label_fault = "lone_surrogate"
                 text, kind = with_surrogate(text, self._faults.turn("lone_surrogate"))
@@ -139,7 +141,8 @@ class _Delivery:
                 again = min(ingest + delay, end_ms - 1)
                 if fault == "retry":
                     resent = min(sent + delay, again)
-                    value = text.replace(transit(sent, ingest), transit(resent, again), 1).encode()
+                    before, after = transit(sent, ingest, form), transit(resent, again, form)
+                    value = text.replace(before, after, 1).encode()
                 twin = label._replace(fault=fault, expected="duplicate")
                 out.append((again, number, Message(message_key_, value, twin, ts, again)))
                 number += 1
@@ -153,9 +156,21 @@ class _Delivery:
                     label = dead_letter("exact_duplicate", bad.kind, bad.event_id)
                     out.append((again, number, Message(bad.key, bad.value, label, ts, again)))
                     number += 1
+            elif fault == "denied_consent":
+                other, event_id = self._faults.deny(text, ts)
+                out.append((ingest, number, Message(None, other.encode(), denied(event_id), ts, ingest)))
+                number += 1
         self._number = number
         return times[-1][0]
 
 
 def dead_letter(fault: Fault, kind: str, event_id: str | None) -> Label:
-    return Label(fault, "dead_letter", kind, event_id, None, None, None, None, None, None, None, None)
+    return Label(fault, "dead_letter", kind, event_id, *_UNTOLD)
+
+
+def denied(event_id: str) -> Label:
+    return Label("denied_consent", "discarded", None, event_id, *_UNTOLD)
+
+
+_UNTOLD: Final = (None,) * 8
+"""Members of a label that say what the platform must have of an event; of these it must have nothing."""

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final, Protocol
 
-from chart_platform.simulator.config import SimulationConfig
+from chart_platform.simulator.config import DAY_MS, SimulationConfig
 from chart_platform.simulator.faults import EventFault, Faults, message_key, with_surrogate
-from chart_platform.simulator.history import dead_letter
+from chart_platform.simulator.history import dead_letter, denied
 from chart_platform.simulator.messages import Fault, Label, Message
 from chart_platform.simulator.render import event_dt, event_text, transit, uuid7
 from chart_platform.simulator.shape import burst_at, burst_factor
@@ -32,6 +32,9 @@ LIVE_LATE: Final = (timedelta(seconds=30), timedelta(minutes=5))
 """Late means less here than in a history: somebody is watching and wants to see it come in."""
 
 LIVE_RETRY_MAX_MS: Final = 60_000
+
+MIDNIGHT_MS: Final = 120_000
+"""So long before midnight (UTC), clicks don't go through the redirect."""
 
 
 class Clock(Protocol):
@@ -72,6 +75,8 @@ def live(
 ) -> Iterator[Message]:
     """Messages at ``rate`` original events a second, stamped with the clock's time, until ``duration`` or ``stop``.
 
+    In the form of clients, a click without a fault is to be made through the redirect (``Message.redirected``).
+
     Blocks in between (``clock.sleep``, at most 0.2 s at a time). Of ``config`` it takes the seed, the faults and the
     bursts (absolute times); faults come on top of the rate. Delayed messages that are not due when the time is over
     are not sent, and so not part of the truth of what was sent.
@@ -101,6 +106,11 @@ def live(
             clock.sleep(max(0.0, min(due - now, MAX_NAP_S, until - now)))
 
 
+def _can_redirect(step: Step, ts_ms: int) -> bool:
+    """A click, and not so late in the day that the redirect, whose clock stamps it, might give it to the next one."""
+    return step.event_type == "affiliate_click" and ts_ms % DAY_MS < DAY_MS - MIDNIGHT_MS
+
+
 class _Stream:
     """Visits side by side and messages under way."""
 
@@ -108,8 +118,8 @@ class _Stream:
         self._config = config
         self._late = late
         self._visits = visits
-        self._population = Population(config.seed, config.faults.missing_session)
-        self._faults = Faults(config.seed, config.faults)
+        self._population = Population(config.seed, config.faults.missing_session, config.form)
+        self._faults = Faults(config.seed, config.faults, config.form)
         self._rng = random.Random(f"{config.seed}:live")
         self._open: list[_Open] = []
         self._under_way: list[tuple[int, int, Message]] = []
@@ -174,6 +184,10 @@ class _Stream:
             yield self._message(visit, step, ts, sent, arrival, "lone_surrogate")[0]
             return
         message, label, text = self._message(visit, step, ts, sent, arrival, usual)
+        if self._config.form == "client" and fault is None and visit.session_id and _can_redirect(step, ts):
+            label = label._replace(kind="redirected", event_id=None)
+            yield message._replace(label=label, redirected=True)
+            return
         yield message
         if fault == "exact_duplicate" or fault == "retry":
             value = message.value
@@ -181,7 +195,9 @@ class _Stream:
                 delay = faults.duplicate_delay_ms()
             else:
                 delay = min(faults.retry_delay_ms(), LIVE_RETRY_MAX_MS)
-                value = text.replace(transit(sent, arrival), transit(sent + delay, arrival + delay), 1).encode()
+                form = self._config.form
+                before, after = transit(sent, arrival, form), transit(sent + delay, arrival + delay, form)
+                value = text.replace(before, after, 1).encode()
             twin = label._replace(fault=fault, expected="duplicate")
             self._later(message._replace(value=value, label=twin, arrival_ms=arrival + delay))
         elif fault == "invalid_schema" or fault == "broken_json" or fault == "bad_utf8":
@@ -191,12 +207,16 @@ class _Stream:
             if faults.comes_twice():
                 twin = dead_letter("exact_duplicate", bad.kind, bad.event_id)
                 self._later(malformed._replace(label=twin, arrival_ms=arrival + faults.duplicate_delay_ms()))
+        elif fault == "denied_consent":
+            other, event_id = faults.deny(text, ts)
+            yield Message(None, other.encode(), denied(event_id), ts, arrival)
 
     def _message(
         self, visit: Visit, step: Step, ts: int, sent: int, arrival: int, fault: Fault
     ) -> tuple[Message, Label, str]:
         event_id = uuid7(ts, step.id_bits)
-        text = event_text(visit.head, step.event_type, event_id, ts, sent, arrival, step.tail)
+        in_transit = transit(sent, arrival, self._config.form)
+        text = event_text(visit.head, step.event_type, event_id, ts, in_transit, step.tail)
         kind = None
         if fault == "lone_surrogate":
             text, kind = with_surrogate(text, self._faults.turn("lone_surrogate"))

@@ -23,6 +23,7 @@ Fault = Literal[
     "broken_json",
     "bad_utf8",
     "lone_surrogate",
+    "denied_consent",
 ]
 FAULTS: Final[tuple[Fault, ...]] = (
     "clean",
@@ -35,14 +36,18 @@ FAULTS: Final[tuple[Fault, ...]] = (
     "broken_json",
     "bad_utf8",
     "lone_surrogate",
+    "denied_consent",
 )
 
-Expected = Literal["accepted", "duplicate", "dead_letter"]
+Expected = Literal["accepted", "duplicate", "dead_letter", "discarded"]
 
 
 # Tuples and not dataclasses: a million of them a run, and a frozen dataclass costs three times as much to make.
 class Label(NamedTuple):
-    """What is true of one message. Of a dead letter only ``event_id`` is told, and only where it can be read."""
+    """What is true of one message. Of a dead letter only ``event_id`` is told, and only where it can be read.
+
+    A redirected click (``kind``) has none: the redirect mints it.
+    """
 
     fault: Fault
     expected: Expected
@@ -70,3 +75,5 @@ class Message(NamedTuple):
     """Time of the event by the client's clock (of a malformed message: of the event it was made from)."""
     arrival_ms: int
     """When it reaches the collector."""
+    redirected: bool = False
+    """A click to be made by following the link through the redirect, which then writes the event of ``value``."""

@@ -12,9 +12,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
-from chart_platform.simulator.config import DAY_MS
+from chart_platform.simulator.config import DAY_MS, Form
 
-SCHEMA_VERSION: Final = "1.1.0"
+SCHEMA_VERSION: Final = "1.2.0"
 
 # Formatting through datetime costs more than all the rest of an event; these two tables cost 60k short strings once.
 _MINUTES: Final = tuple(f"{m // 60:02d}:{m % 60:02d}:" for m in range(1440))
@@ -57,14 +57,12 @@ def schema_hash() -> str:
     return "sha256:" + hashlib.sha256(contract.read_bytes()).hexdigest()
 
 
-def transit(sent_ms: int, ingest_ms: int) -> str:
+def transit(sent_ms: int, ingest_ms: int, form: Form) -> str:
     """The members that differ between attempts to send one event. Kept together, so that a retry can swap them."""
-    return f'"sent_at":"{iso(sent_ms)}","ingest_ts":{ingest_ms}'
+    sent_at = f'"sent_at":"{iso(sent_ms)}"'
+    return sent_at if form == "client" else f'{sent_at},"ingest_ts":{ingest_ms}'
 
 
-def event_text(head: str, event_type: str, event_id: str, ts_ms: int, sent_ms: int, ingest_ms: int, tail: str) -> str:
+def event_text(head: str, event_type: str, event_id: str, ts_ms: int, in_transit: str, tail: str) -> str:
     """One event as JSON text, between what its visit and what its step have rendered already."""
-    return (
-        f'{head}"event_type":"{event_type}","event_id":"{event_id}","ts":"{iso(ts_ms)}",'
-        f"{transit(sent_ms, ingest_ms)},{tail}"
-    )
+    return f'{head}"event_type":"{event_type}","event_id":"{event_id}","ts":"{iso(ts_ms)}",{in_transit},{tail}'

@@ -91,6 +91,7 @@ class GroundTruth:
             "accepted": self._expected["accepted"],
             "duplicates": self._expected["duplicate"],
             "dead_letters": self._expected["dead_letter"],
+            "discarded": self._expected["discarded"],
             "sessions": sum(self._sessions.values()),
             "payout_cents": sum(self._payout.values()),
             "payout_cents_by_day": dict(sorted(self._payout.items())),

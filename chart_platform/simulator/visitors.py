@@ -22,7 +22,7 @@ from chart_platform.simulator.behaviour import (
     Variant,
     click_probability,
 )
-from chart_platform.simulator.config import DAY_MS
+from chart_platform.simulator.config import DAY_MS, Form
 from chart_platform.simulator.messages import EventType
 from chart_platform.simulator.render import SCHEMA_VERSION, schema_hash
 
@@ -76,7 +76,7 @@ class Visitor:
 
     __slots__ = ("channel", "ctx", "free_ms", "head", "intent", "intent_day", "stored_nothing", "variant")
 
-    def __init__(self, rng: random.Random, day: int, stored_nothing: str | None) -> None:
+    def __init__(self, rng: random.Random, day: int, stored_nothing: str | None, form: Form) -> None:
         self.intent: Intent = rng.choices(INTENTS, cum_weights=_INITIAL_CUMULATED)[0]
         self.intent_day = day
         self.variant: Variant = "A" if rng.random() < 0.5 else "B"
@@ -90,12 +90,17 @@ class Visitor:
         # Benchmarking and documentation ranges: no prefix belongs to anybody.
         prefix = f"2001:db8:{bits & 0xFFFF:x}::/48" if bits >> 30 == 0 else f"198.18.{bits & 0xFF}.0/24"
         sdk = catalog.SDK_VERSIONS[bits >> 8 & 3]
-        self.head = (
-            f'{_HEAD_START}"source":"web",'
-            f'"privacy":{{"analytics":true,"ads":{ads},"source_ip_anonymized":"{prefix}"}},'
-            f'"user":{{"user_id_hash":"sha256:{rng.getrandbits(256):064x}","geo_country":"{country}"}},'
-            f'"metadata":{{"sdk_version":"{sdk}","experiment_keys":["{EXPERIMENT_KEY}"],"schema_hash":"{schema_hash()}"}},'
-        )
+        user = f'"user_id_hash":"sha256:{rng.getrandbits(256):064x}","geo_country":"{country}"'
+        metadata = f'"sdk_version":"{sdk}","experiment_keys":["{EXPERIMENT_KEY}"]'
+        if form == "client":
+            consent = f'"consent":{{"analytics":true,"ads":{ads}}}'
+            self.head = f'{_HEAD_START}"user":{{{user},{consent}}},"metadata":{{{metadata}}},'
+        else:
+            privacy = f'"analytics":true,"ads":{ads},"source_ip_anonymized":"{prefix}"'
+            metadata += f',"schema_hash":"{schema_hash()}"'
+            self.head = (
+                f'{_HEAD_START}"source":"web","privacy":{{{privacy}}},"user":{{{user}}},"metadata":{{{metadata}}},'
+            )
         locale = locales[(bits >> 16) % len(locales)]
         self.ctx = f'"locale":"{locale}","user_agent":"{agent}","ab_variant":"{self.variant}"}}'
 
@@ -140,7 +145,8 @@ class Visit:
 class Population:
     """All visitors. Calls in the same order with the same arguments give the same visits."""
 
-    def __init__(self, seed: int, missing_session: float) -> None:
+    def __init__(self, seed: int, missing_session: float, form: Form) -> None:
+        self._form: Form = form
         self._rng = random.Random(f"{seed}:traffic")
         # Own generator: whether browsers store a session id must not change what their visitors do.
         self._storage_rng = random.Random(f"{seed}:storage")
@@ -186,7 +192,7 @@ class Population:
                     return visitor
         missing = self._storage_rng.random() < self._missing_session
         how = _STORED_NOTHING[int(self._storage_rng.random() * 3)] if missing else None
-        visitor = Visitor(rng, now_ms // DAY_MS, how)
+        visitor = Visitor(rng, now_ms // DAY_MS, how, self._form)
         if len(pool) < POOL_SIZE:
             pool.append(visitor)
         else:

@@ -25,6 +25,7 @@ HEAVY = FaultRates(
     broken_json=0.03,
     bad_utf8=0.02,
     lone_surrogate=0.02,
+    denied_consent=0.03,
     late_min=timedelta(minutes=2),
     late_max=timedelta(days=2),
 )
@@ -41,7 +42,7 @@ class History:
 
 @cache
 def _validator() -> jsonschema_rs.Draft202012Validator:
-    text = files("chart_platform.contracts").joinpath("schemas", "chart_event-1.1.0.json").read_text()
+    text = files("chart_platform.contracts").joinpath("schemas", "chart_event-1.2.0.json").read_text()
     return jsonschema_rs.Draft202012Validator(json.loads(text), validate_formats=True)
 
 
@@ -77,4 +78,11 @@ def heavy() -> History:
 @pytest.fixture(scope="session")
 def pure() -> History:
     config = SimulationConfig(seed=11, events=12_000, days=4, end=date(2026, 10, 20))
+    return History(config, list(generate(config)))
+
+
+@pytest.fixture(scope="session")
+def posted() -> History:
+    """The heavy history in the form of clients."""
+    config = SimulationConfig(seed=11, events=12_000, days=4, end=date(2026, 10, 20), faults=HEAVY, form="client")
     return History(config, list(generate(config)))
