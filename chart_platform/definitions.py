@@ -15,7 +15,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
     """All of the platform's Dagster objects, with resources swapped by name where a test needs it."""
     return dg.Definitions(
         assets=[
-            bronze.topic,
+            *bronze.topics,
             bronze.bronze,
             silver.silver_events,
             gold.models,

@@ -54,9 +54,9 @@ def run_until_current(
     os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings))
     from chart_platform.definitions import defs
     from chart_platform.defs.modes import PROCESS_TAG, process_mark, settle_dead_runs
-    from chart_platform.defs.streams import JOB_NAME, next_batch, request
+    from chart_platform.defs.streams import JOB_NAME, left_over, request, survey
     from chart_platform.lakehouse.lake import Lake
-    from chart_platform.transform.source import unread
+    from chart_platform.transform.source import Intake
 
     report = PipelineReport()
     job = defs.resolve_job_def(JOB_NAME)
@@ -64,11 +64,13 @@ def run_until_current(
     with dg.DagsterInstance.get() as instance:
         settle_dead_runs(instance, JOB_NAME)
         while most_runs is None or report.runs < most_runs:
-            plan = unread(lake)
-            batch = next_batch(lake, plan)
-            if batch is None:
+            plans, troubles = survey(lake)
+            intake = Intake.first_of(plans) or left_over(lake)
+            if intake is None:
+                if troubles:
+                    raise next(iter(troubles.values()))
                 return report
-            wanted = request(batch, 0)
+            wanted = request(intake, 0)
             result = job.execute_in_process(
                 run_config={**wanted.run_config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
                 partition_key=wanted.partition_key,
@@ -79,14 +81,15 @@ def run_until_current(
             if not result.success:
                 raise PipelineFailed(_why(result))
             report.runs += 1
-            report.messages += batch.messages
+            report.messages += intake.messages
             report.failed_checks += [
                 f"{e.asset_key.to_user_string()}:{e.check_name}"
                 for e in result.get_asset_check_evaluations()
                 if not e.passed
             ]
             if on_run is not None:
-                on_run(report, max(0, sum(plan.lag.values()) - batch.messages))
+                left = sum(sum(plan.lag.values()) for plan in plans.values())
+                on_run(report, max(0, left - intake.messages))
     return report
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.contenders.common import Job
+from chart_platform.contracts.feeds import events_feed
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.settings import Settings
@@ -26,6 +27,7 @@ def take_in(argument: dict[str, Any]) -> int:
     job = Job.of(argument)
     lake = Lake(settings_of(job))
     rows = 0
-    while batches := source.unread(lake).batches:
-        rows += sum(source.take_in(lake, batch, audit).events for batch in batches)
+    feed = events_feed(lake.settings)
+    while batches := source.unread(lake, feed).batches:
+        rows += sum(source.take_in(lake, feed, batch, audit).events for batch in batches)
     return rows

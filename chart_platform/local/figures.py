@@ -25,7 +25,7 @@ _OUTDATED_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Figures:
-    """``None``: not known (yet)."""
+    """``None``: not known (yet). ``lag`` is in messages, by topic and partition."""
 
     sent: int | None = None
     lag: dict[str, int] | None = None
@@ -44,17 +44,20 @@ def latest_figures(files: Files) -> Figures:
 
 def _note_on(settings: Settings) -> None:
     # Here and not above: the supervisor reads figures, and has no need of these.
-    from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL
+    from chart_platform.contracts.feeds import feeds
+    from chart_platform.contracts.tables import FACT_FUNNEL
     from chart_platform.lakehouse.lake import Lake
     from chart_platform.stream.offsets import TopicOffsets
 
     lake = Lake(settings)
-    offsets = TopicOffsets(settings)
+    topics = {feed: TopicOffsets(settings, feed.topic) for feed in feeds(settings)}
     while True:
         note: dict[str, Any] = {"pid": os.getpid(), "at": time.time()}
-        progress = lake.progress(BRONZE_EVENTS)
-        lag = offsets.lag(progress.offsets if progress else {})
-        note["lag"] = {str(partition): behind for partition, behind in sorted(lag.items())}
+        note["lag"] = {}
+        for feed, offsets in topics.items():
+            progress = lake.progress(feed.table)
+            lag = offsets.lag(progress.offsets if progress else {})
+            note["lag"] |= {f"{feed.topic}/{partition}": behind for partition, behind in sorted(lag.items())}
         snapshot = lake.load(FACT_FUNNEL).current_snapshot()
         note["gold_at"] = snapshot.timestamp_ms / 1000 if snapshot is not None else None
         replace_text(Files(settings).ready("figures"), json.dumps(note))

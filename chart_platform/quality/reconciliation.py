@@ -1,4 +1,4 @@
-"""Accounting between layers: are the messages of Kafka all in bronze, the events of bronze all in silver, the money in gold.
+"""Accounting between layers: are the messages of both topics all in bronze, the events of bronze all in silver, the money in gold.
 
 Belongs here: counting and comparing. Does not belong here: what follows from a difference (``defs``, ``cli``).
 """
@@ -11,8 +11,8 @@ from datetime import date
 
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In
 
+from chart_platform.contracts.feeds import Feed
 from chart_platform.contracts.tables import (
-    BRONZE_DEAD_LETTERS,
     BRONZE_EVENTS,
     FACT_AFFILIATE_CLICKS,
     SILVER_EVENTS,
@@ -44,16 +44,17 @@ class Coverage:
         return self.missing == 0 and self.doubled == 0
 
 
-def cover(lake: Lake, day: date, ranges: Sequence[OffsetRange]) -> list[Coverage]:
-    """Compare, offset by offset, what bronze.events plus bronze.dead_letters hold with the ranges that ``day`` owns."""
+def cover(lake: Lake, feed: Feed, day: date, ranges: Sequence[OffsetRange]) -> list[Coverage]:
+    """Compare, offset by offset, what the tables of ``feed`` hold of its topic with the ranges that ``day`` owns."""
     ranges = [r for r in ranges if r.messages]
     if not ranges:
         return []
     connection = connect(lake.settings)
     floor = And(EqualTo("ingest_dt", day), GreaterThanOrEqual("kafka_offset", min(r.start for r in ranges)))
     parts = [
-        f"select kafka_partition as p, kafka_offset as o, {flag} as is_event from {_read(lake, table, floor)}"
-        for table, flag in ((BRONZE_EVENTS, "true"), (BRONZE_DEAD_LETTERS, "false"))
+        f"select kafka_partition as p, kafka_offset as o, {str(table is BRONZE_EVENTS).lower()} as is_event "
+        f"from {_read(lake, table, floor)} as t where {feed.own(table)}"
+        for table in feed.tables
     ]
     connection.execute(f"create temp table held as {' union all '.join(parts)}")
     found = []
@@ -73,7 +74,7 @@ def cover(lake: Lake, day: date, ranges: Sequence[OffsetRange]) -> list[Coverage
                 """
             ).fetchall()
             holes = [OffsetRange(r.partition, low, high) for low, high in gaps]
-            readable = sum(len(chunk) for chunk in read_ranges(lake.settings, lake.settings.kafka_topic, holes))
+            readable = sum(len(chunk) for chunk in read_ranges(lake.settings, feed.topic, holes))
             unreadable = sum(h.messages for h in holes) - readable
         found.append(
             Coverage(

@@ -34,8 +34,8 @@ class Recounted:
 class IndependentReader:
     """A consumer without group that reads what transactions have committed. Close it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._topic = settings.kafka_topic
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
         options: dict[str, Any] = {
             "bootstrap_servers": settings.bootstrap_servers,
             "security_protocol": settings.kafka_security_protocol,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import duckdb
@@ -16,15 +17,16 @@ import orjson
 import pyarrow as pa
 
 from chart_platform.contracts.tables import (
+    BRONZE_DEAD_LETTERS,
     BRONZE_EVENTS,
     FACT_AFFILIATE_CLICKS,
     FACT_FUNNEL,
     SILVER_EVENTS,
     SILVER_SESSIONS,
 )
-from chart_platform.lakehouse.duck import connect, create_views
+from chart_platform.lakehouse.duck import connect, create_views, relation
 from chart_platform.lakehouse.lake import Lake
-from chart_platform.lakehouse.progress import snapshot_at
+from chart_platform.lakehouse.progress import progress_of, snapshot_at
 from chart_platform.quality.recount import IndependentReader, Recounted
 
 _RECOUNT = pa.schema(
@@ -68,7 +70,7 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
     """Recount everything. Costs a full reading of the topic and of every table."""
     report = Verification()
     committed, snapshots = _level(lake, report)
-    reader = IndependentReader(lake.settings)
+    reader = IndependentReader(lake.settings, lake.settings.kafka_topic)
     earliest, latest = reader.ends()
     report.explained["not_yet_ingested"] = sum(end - committed.get(p, earliest[p]) for p, end in latest.items())
     ranges = {p: (earliest[p], end) for p, end in sorted(committed.items()) if p in earliest and end > earliest[p]}
@@ -99,7 +101,58 @@ def verify(lake: Lake, on_progress: Callable[[int, int], None] | None = None) ->
     _silver_to_gold(connection, report)
     _payouts(connection, report)
     connection.close()
+    _refused_at_the_edge(lake, report)
     return report
+
+
+def _refused_at_the_edge(lake: Lake, report: Verification) -> None:
+    """Compare the edge's dead letters, offset by offset and byte for byte, with their topic."""
+    topic = lake.settings.kafka_dlq_topic
+    current = lake.load(BRONZE_DEAD_LETTERS)
+    progress = progress_of(current)
+    committed = dict(progress.offsets) if progress else {}
+    reader = IndependentReader(lake.settings, topic)
+    earliest, latest = reader.ends()
+    report.explained["dead_letters_not_yet_ingested"] = sum(
+        end - committed.get(p, earliest[p]) for p, end in latest.items()
+    )
+    if beyond := {p: end for p, end in committed.items() if end > latest.get(p, 0)}:
+        report.differences.append(f"Offsets of {topic} taken in that Kafka does not have (topic recreated?): {beyond}")
+    ranges = {p: (earliest[p], end) for p, end in committed.items() if p in earliest and end > earliest[p]}
+    connection = connect(lake.settings)
+    connection.execute("create table sent (p integer, o bigint, digest varchar)")
+    connection.execute("create table bounds (p integer, low bigint, high bigint)")
+    for partition, (start, end) in ranges.items():
+        connection.execute("insert into bounds values (?, ?, ?)", [partition, start, end])
+    for messages in reader.messages(ranges):
+        digests = [None if m.value is None else sha256(m.value).hexdigest() for m in messages]
+        read = pa.table({"p": [m.partition for m in messages], "o": [m.offset for m in messages], "digest": digests})
+        connection.register("read", read)
+        connection.execute("insert into sent select * from read")
+    reader.close()
+    source = relation(current, BRONZE_DEAD_LETTERS, lake.files(current))
+    connection.execute(
+        f"create table held as select kafka_partition as p, kafka_offset as o, sha256(raw) as digest, source "
+        f"from {source} where topic = $topic",
+        {"topic": topic},
+    )
+    report.layers["edge"] = {
+        "messages": _number(connection, "select count(*) from sent"),
+        "dead_letters": _number(connection, "select count(*) from held"),
+    }
+    in_bounds = "exists (select 1 from bounds as b where b.p = h.p and h.o >= b.low and h.o < b.high)"
+    report.explained["dead_letters_no_longer_in_kafka"] = _number(
+        connection, f"select count(*) from held as h where not {in_bounds}"
+    )
+    for what, sql in {
+        "Dead letters of the edge lost": "select p, o from sent anti join held using (p, o)",
+        "Dead letters of the edge doubled": "select p, o, count(*) as n from held group by all having count(*) > 1",
+        "Dead letters of the edge that Kafka has no message for": f"select p, o from held as h anti join sent using (p, o) where {in_bounds}",
+        "Dead letters of the edge with other bytes than the message": "select p, o from held join sent using (p, o) where held.digest is distinct from sent.digest",
+        "Dead letters of the edge not marked as such": "select p, o, source from held where source <> 'edge'",
+    }.items():
+        _expect_none(connection, report, what, sql)
+    connection.close()
 
 
 def _read_topic(

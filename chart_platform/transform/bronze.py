@@ -1,19 +1,18 @@
 """Kafka messages to rows: what is an event goes to bronze.events, what is none to bronze.dead_letters, nothing else.
 
-Belongs here: decoding of message batches, and their exactly-once commit. Does not belong here: which ranges
-to read (``stream.planning``), how the contract judges a message (``contracts.events``), Dagster.
+Belongs here: decoding of chunks of events. Does not belong here: their commit (``ingest``), which ranges to read
+(``stream.planning``), how the contract judges a message (``contracts.events``), Dagster.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,38 +23,10 @@ from chart_platform.contracts.events import Accepted, Reason
 from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS
 from chart_platform.lakehouse.duck import connect, quote
 from chart_platform.settings import Settings
-from chart_platform.stream.load import ORIGIN_HEADER
+from chart_platform.transform.chunks import Chunk, Decoded
+from chart_platform.transform.letters import letter
 
 _SQL = (Path(__file__).parent / "decode.sql").read_text()
-
-
-class Chunk(Protocol):
-    """Messages in parallel lists, as ``stream.reader`` yields them; append times in epoch milliseconds."""
-
-    @property
-    def values(self) -> list[bytes | None]: ...
-
-    @property
-    def partitions(self) -> list[int]: ...
-
-    @property
-    def offsets(self) -> list[int]: ...
-
-    @property
-    def timestamps(self) -> list[int]: ...
-
-    def headers(self, index: int, /) -> list[tuple[str, bytes | None]]: ...
-
-    def key(self, index: int, /) -> bytes | None: ...
-
-
-@dataclass
-class Decoded:
-    """One chunk, judged: rows of bronze.events and of bronze.dead_letters. Together they are the chunk."""
-
-    events: pa.Table
-    dead_letters: pa.Table
-    reasons: dict[str, int] = field(default_factory=dict)
 
 
 class Decoder:
@@ -201,25 +172,8 @@ class Decoder:
         return again
 
     def _dead_letters(self, chunk: Chunk, refused: Mapping[int, list[Reason]]) -> pa.Table:
-        letters = []
-        for index in sorted(refused):
-            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in chunk.headers(index)}
-            letters.append(
-                {
-                    "source": "stream",
-                    "topic": self._topic,
-                    "kafka_partition": chunk.partitions[index],
-                    "kafka_offset": chunk.offsets[index],
-                    "kafka_ts": datetime.fromtimestamp(chunk.timestamps[index] / 1000, UTC).replace(tzinfo=None),
-                    "message_key": chunk.key(index),
-                    "raw": chunk.values[index],
-                    "reasons": [{"code": r.code, "pointer": r.pointer, "message": r.message} for r in refused[index]],
-                    "schema_version": events.schema_version(),
-                    "origin": headers.get(ORIGIN_HEADER),
-                    "headers": json.dumps(headers) if headers else None,
-                    "ingest_dt": self._day,
-                }
-            )
+        version = events.schema_version()
+        letters = [letter(chunk, i, self._day, self._topic, "stream", refused[i], version) for i in sorted(refused)]
         return pa.Table.from_pylist(letters, schema=BRONZE_DEAD_LETTERS.arrow)
 
 
@@ -234,28 +188,6 @@ def _texts(values: Sequence[bytes | None], scratch: BytesIO) -> pa.Array:
     scratch.writelines(values)  # type: ignore[arg-type]
     data = pa.py_buffer(scratch.getbuffer())
     return pa.Array.from_buffers(pa.large_string(), len(values), [None, pa.py_buffer(offsets.tobytes()), data])
-
-
-def decode_all(decoder: Decoder, chunks: Iterator[Chunk], target_rows: int = 250_000) -> Iterator[Decoded]:
-    """Decode ``chunks`` and join the results to parts of about ``target_rows`` messages, so that files are not tiny."""
-    held: list[Decoded] = []
-
-    def joined() -> Decoded:
-        reasons: dict[str, int] = {}
-        for part in held:
-            for code, count in part.reasons.items():
-                reasons[code] = reasons.get(code, 0) + count
-        return Decoded(
-            pa.concat_tables([d.events for d in held]), pa.concat_tables([d.dead_letters for d in held]), reasons
-        )
-
-    for chunk in chunks:
-        held.append(decoder.decode(chunk))
-        if sum(d.events.num_rows + d.dead_letters.num_rows for d in held) >= target_rows:
-            yield joined()
-            held.clear()
-    if held:
-        yield joined()
 
 
 @dataclass

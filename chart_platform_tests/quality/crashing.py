@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from chart_platform.contracts.feeds import feeds
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.settings import Settings
@@ -61,12 +62,14 @@ def lay_trap(place: str, number: int) -> None:
 def forward(lake: Lake) -> None:
     """What one pipeline run does, until nothing is unread."""
     while True:
-        batches = source.unread(lake).batches
-        if batches:
-            source.take_in(lake, batches[0], audit)
+        plans = {feed: source.unread(lake, feed) for feed in feeds(lake.settings)}
+        intake = source.Intake.first_of({feed.name: plan for feed, plan in plans.items()})
+        for feed in plans:
+            if intake is not None and feed.name in intake.batches:
+                source.take_in(lake, feed, intake.batches[feed.name], audit)
         silver.update(lake, audit)
         model.run(lake, audit)
-        if not batches:
+        if intake is None:
             return
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from chart_platform.contracts.feeds import events_feed
 from chart_platform.contracts.tables import Table
 from chart_platform.lakehouse.duck import connect, relation
 from chart_platform.lakehouse.lake import Lake
@@ -95,7 +96,7 @@ class Home:
         self.log.setdefault(partition, []).append((data, kafka_ms))
 
     def batch(self, day: date, ranges: dict[int, tuple[int, int]], topic_id: str = TOPIC_ID) -> Batch:
-        return Batch(TOPIC, topic_id, day, ranges)
+        return Batch(events_feed(self.settings), topic_id, day, ranges)
 
     def read(self, batch: Batch) -> Iterator[Messages]:
         for partition, (start, end) in sorted(batch.ranges.items()):
