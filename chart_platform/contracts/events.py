@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def _types(schema: dict[str, Any]) -> list[str]:
 def _fast_type(name: str, schema: dict[str, Any], ingest: bool = False) -> Any:
     """A msgspec type that accepts a subset of ``schema``. An unknown keyword is an error: silence would accept too much.
 
-    With ``ingest``, for :func:`ingest_decoder`: nothing can be put into a member that is the edge's, and a member that
+    With ``ingest``, for :func:`ingest_type`: nothing can be put into a member that is the edge's, and a member that
     may be a number stays as sent, as a double would round it (of any type: whoever reads it must judge it).
     """
     known = {
@@ -199,11 +200,11 @@ def read_only(server: bool = False) -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def ingest_decoder(server: bool = False) -> msgspec.json.Decoder[Any]:
-    """As :func:`fast_decoder`, for :func:`ingest_schema`: decodes what a client sent to a struct that has a place for
-    what the edge adds, or raises. A member that may be a number is ``msgspec.Raw``: its type is not checked.
+def ingest_type(server: bool = False) -> type[msgspec.Struct]:
+    """What a client sent as a struct that has a place for what the edge adds. Decoding to it accepts what
+    :func:`fast_decoder` does, of :func:`ingest_schema`, but for members that may be a number: these are ``msgspec.Raw``.
     """
-    return msgspec.json.Decoder(_fast_struct("SentEvent", _offered(server), ingest=True))
+    return _fast_struct("SentEvent", _offered(server), ingest=True)
 
 
 def member_type(struct: Any, member: str) -> Any:
@@ -260,7 +261,8 @@ def duckdb_structure() -> str:
     return json.dumps(_duckdb_structure(event_schema()))
 
 
-def _pointer(path: list[str | int]) -> str:
+def pointer(path: Iterable[str | int]) -> str:
+    """``path`` as a JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
@@ -268,14 +270,14 @@ def _short(message: str) -> str:
     return message if len(message) <= _MAX_MESSAGE_CHARS else message[:_MAX_MESSAGE_CHARS] + "…"
 
 
-def _scrub(value: Any) -> Any:
+def well_formed(value: Any) -> Any:
     """Replace lone surrogates by U+FFFD, as a browser's ``toWellFormed`` does."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_scrub(item) for item in value]
+        return [well_formed(item) for item in value]
     if isinstance(value, dict):
-        return {_scrub(key): _scrub(item) for key, item in value.items()}
+        return {well_formed(key): well_formed(item) for key, item in value.items()}
     return value
 
 
@@ -298,31 +300,34 @@ def parse(value: bytes) -> Any:
             raise
     # orjson refuses the whole text for one lone surrogate in a page title; the json module reads it.
     try:
-        return _scrub(json.loads(text, parse_constant=_refuse_constant))
+        return well_formed(json.loads(text, parse_constant=_refuse_constant))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def _normalise(schema: dict[str, Any], value: Any) -> Any:
-    """Write what the schema allows in the one form that the decoder reads: 500.0 for an integer, a lower-case `t`."""
+def normalise(schema: dict[str, Any], value: Any) -> Any:
+    """Write what ``schema`` allows in the one form that the decoders read: 500.0 for an integer, a lower-case `t`.
+
+    ``value`` is as :func:`parse` gives it; numbers may also be ``msgspec.Raw``, their text.
+    """
     kinds = _types(schema)
     if isinstance(value, str) and schema.get("format") == "date-time":
         return value.upper()
-    if isinstance(value, float) and "integer" in kinds and "number" not in kinds:
-        return int(value)
+    if isinstance(value, float | msgspec.Raw) and "integer" in kinds and "number" not in kinds:
+        return int(float(value if isinstance(value, float) else bytes(value)))
     if isinstance(value, dict) and "properties" in schema:
-        return {k: _normalise(schema["properties"].get(k, {}), v) for k, v in value.items()}
+        return {k: normalise(schema["properties"].get(k, {}), v) for k, v in value.items()}
     return value
 
 
-def _unmodelled(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+def unmodelled(schema: dict[str, Any], value: Any) -> dict[str, Any]:
     """The members of nested objects that no column holds, as a sparse copy of the event."""
     found: dict[str, Any] = {}
     for key, item in value.items():
         sub = schema["properties"].get(key)
         if sub is None:
             found[key] = item
-        elif isinstance(item, dict) and "properties" in sub and (deeper := _unmodelled(sub, item)):
+        elif isinstance(item, dict) and "properties" in sub and (deeper := unmodelled(sub, item)):
             found[key] = deeper
     return found
 
@@ -339,13 +344,13 @@ def explain(value: bytes | None) -> Accepted | list[Reason]:
         return [Reason("invalid_json", "", _short(str(error)))]
     try:
         reasons = [
-            Reason(f"schema_{error.schema_path[-1]}", _pointer(error.instance_path), _short(error.message))
+            Reason(f"schema_{error.schema_path[-1]}", pointer(error.instance_path), _short(error.message))
             for error in validator().iter_errors(event)
         ]
     except ValueError as error:  # 255 levels: the validator's recursion limit
         return [Reason("schema_depth", "", _short(str(error)))]
     if reasons:
         return reasons
-    extra = _unmodelled(event_schema(), event)
-    text = orjson.dumps(_normalise(event_schema(), event)).decode()
+    extra = unmodelled(event_schema(), event)
+    text = orjson.dumps(normalise(event_schema(), event)).decode()
     return Accepted(text, orjson.dumps(extra).decode() if extra else None)

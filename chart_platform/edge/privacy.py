@@ -32,9 +32,11 @@ _PHONE = re.compile(
     r"|(?<![0-9A-Za-z_.-])\(?[0-9]{3}\)?[ .-][0-9]{3}[ .-][0-9]{4}(?![0-9A-Za-z_.-])"
 )
 _PERSONAL_NAMES = frozenset(
-    "auth authorization birthdate birthday bearer cardnumber cc ccnumber creditcard credential credentials cvc cvv dob "
-    "firstname fullname iban jwt key lastname mail mobile msisdn otp pass passwd passphrase passwort phone phonenumber pin "
-    "privatekey pwd secret sessionid sig signature socialsecurity ssn surname tel telephone token".split()  # noqa: SIM905
+    """
+    auth authorization birthdate birthday bearer cardnumber cc ccnumber creditcard credential credentials cvc cvv dob
+    firstname fullname iban jwt key lastname mail mobile msisdn otp pass passwd passphrase passwort phone phonenumber pin
+    privatekey pwd secret sessionid sig signature socialsecurity ssn surname tel telephone token
+    """.split()  # noqa: SIM905
 )
 _PERSONAL_ENDINGS = ("email", "password", "token", "secret", "apikey", "accesskey", "writekey", "mailaddress")
 _NAME_MARKS = str.maketrans("", "", "-_.[]")
