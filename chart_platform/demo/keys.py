@@ -1,0 +1,78 @@
+"""The write keys of an instance's own senders: a browser key for the demo site, a server key for simulated traffic.
+
+Belongs here: making them once, and keeping their secrets where only the instance's owner reads them. Does not belong
+here: keys of real sites (``chart-platform keys``), whose secrets are kept nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from chart_platform.edge.keys import KeyStore, create, keys_file
+from chart_platform.settings import Settings
+
+
+class DemoKeys(NamedTuple):
+    """Secrets in plain text. ``site`` is in the demo's pages for all to see, ``traffic`` must not leave the machine."""
+
+    site: str
+    traffic: str
+
+
+def demo_origins(settings: Settings) -> tuple[str, ...]:
+    return tuple(f"http://{host}:{settings.demo_port}" for host in ("127.0.0.1", "localhost"))
+
+
+def ensure_demo_keys(settings: Settings) -> DemoKeys:
+    """The keys of this home, made if there are none or the collector would not take them (any more).
+
+    Raises:
+        KeysError: the file of write keys can't be used.
+    """
+    file = _file(settings)
+    found = _read(file)
+    if found is not None and _are_good(settings, found):
+        return found
+    store = keys_file(settings)
+    _, site = create(store, "demo site", "browser", "web", demo_origins(settings))
+    # Its traffic stands for that of browsers; 0 is no limit, as one machine sends what thousands would.
+    _, traffic = create(store, "simulated traffic", "server", "web", events_per_second=0)
+    keys = DemoKeys(site, traffic)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        json.dump(keys._asdict(), out)
+    scratch.replace(file)
+    return keys
+
+
+def demo_keys(settings: Settings) -> DemoKeys:
+    """The keys that were made for this home.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    found = _read(_file(settings))
+    if found is None:
+        raise FileNotFoundError(f"{_file(settings)} is missing: `chart-platform up` makes the demo's keys.")
+    return found
+
+
+def _file(settings: Settings) -> Path:
+    return settings.edge_home / "demo-keys.json"
+
+
+def _read(file: Path) -> DemoKeys | None:
+    try:
+        return DemoKeys(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _are_good(settings: Settings, keys: DemoKeys) -> bool:
+    store = KeyStore.load(keys_file(settings))
+    site, traffic = (store.find(secret.encode()) for secret in keys)
+    return site is not None and all(map(site.allows, demo_origins(settings))) and traffic is not None
