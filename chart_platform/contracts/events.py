@@ -8,6 +8,7 @@ Does not belong here: Kafka, tables, or what to do with a rejected message.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -70,6 +71,12 @@ def event_schema() -> dict[str, Any]:
 @cache
 def schema_version() -> str:
     return ".".join(map(str, list(schema_files())[-1]))
+
+
+@cache
+def schema_hash() -> str:
+    """The sha256 of the newest schema's file, as the lock on released files has it."""
+    return hashlib.sha256(list(schema_files().values())[-1].read_bytes()).hexdigest()
 
 
 @cache

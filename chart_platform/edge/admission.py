@@ -10,7 +10,6 @@ form that the fast way reads: there is one place where the edge's members are se
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -134,7 +133,7 @@ class Admission:
         self._oldest_ms = (datetime.combine(settings.first_day, datetime.min.time(), UTC) - _EPOCH) // _MILLISECOND
         ahead_ms = settings.max_future_hours * 3_600_000
         self._ahead_ms = ahead_ms - min(_CLOCKS_APART_MS, ahead_ms // 10)
-        self._schema_hash = hashlib.sha256(list(events.schema_files().values())[-1].read_bytes()).hexdigest()
+        self._schema_hash = events.schema_hash()
         self._schema_version = events.schema_version()
 
     def admit(

@@ -62,7 +62,7 @@ class _Network(msgspec.Struct, frozen=True):
 
 
 class Links:
-    """The registry of one file. :meth:`refresh` follows its changes; a broken change keeps the links that were."""
+    """The registry of one file. It follows the file's changes; a broken one keeps the links that were."""
 
     def __init__(self, path: Path, links: Mapping[str, Link]) -> None:
         self._path = path
@@ -80,8 +80,10 @@ class Links:
         source = path or DEFAULT_LINKS
         return cls(source, _read(source))
 
-    def get(self, link_id: str | None) -> Link | None:
-        return self._links.get(link_id) if link_id is not None else None
+    def get(self, link_id: str) -> Link | None:
+        if monotonic() - self._looked >= _RELOAD_SECONDS:
+            self.refresh()
+        return self._links.get(link_id)
 
     def __iter__(self) -> Iterator[Link]:
         return iter(self._links.values())
@@ -90,9 +92,7 @@ class Links:
         return len(self._links)
 
     def refresh(self) -> None:
-        """Read the file again if it changed; looks every other second, so it may be called with each request."""
-        if monotonic() - self._looked < _RELOAD_SECONDS:
-            return
+        """Read the file again if it changed."""
         self._looked = monotonic()
         try:
             stamp = _stamp(self._path)
