@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from chart_platform.edge.commands import keys
 from chart_platform.settings import Settings, get_settings
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 schemas = typer.Typer(help="The event contract and its versions.", no_args_is_help=True)
 app.add_typer(schemas, name="schemas")
+app.add_typer(keys, name="keys")
 
 _err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON on standard output.")]
@@ -387,6 +389,14 @@ def simulate(
         _print_json({"sent": sent.sent, "truth_file": str(target), "truth": summary})
     else:
         print(f"sent {sent.sent:,} messages; ground truth in {target}")
+
+
+@app.command()
+def collect() -> None:
+    """Run the collector: take events over HTTP into Kafka, or onto the disk while Kafka is away. Ctrl-C ends it in order."""
+    from chart_platform.edge.serve import serve
+
+    sys.exit(serve(get_settings()))
 
 
 @schemas.command("check")

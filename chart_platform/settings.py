@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     edge_delivery_timeout_ms: int = Field(
         default=3_000, ge=100, description="How long Kafka may take to confirm before events go to the local spill."
     )
+    edge_unready_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="How long a collector that ends is not ready before it takes no more connections.",
+    )
     edge_spill_max_bytes: int = Field(
         default=1024**3, ge=1024**2, description="Disk that the spill of one collector process may take."
     )

@@ -1,0 +1,402 @@
+"""The collector as an ASGI application: routes, who may use them, and what is answered.
+
+Belongs here: the protocol of docs/collector.md. Does not belong here: what an event must be (``admission``), bodies
+(``http``), durability (``outlet``), processes and sockets (``serve``).
+
+No framework: one event a request is the common case, and a router with middleware costs more than judging the event
+(docs/decisions/0012-raw-asgi.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from chart_platform.contracts.events import Reason
+from chart_platform.edge import logs
+from chart_platform.edge.admission import Accepted, Admission, Discarded, Rejected
+from chart_platform.edge.enrich import Enricher
+from chart_platform.edge.http import (
+    Answer,
+    Disconnected,
+    Receive,
+    Refused,
+    Request,
+    Scope,
+    Send,
+    Unreadable,
+    cut,
+    inflate,
+)
+from chart_platform.edge.keys import KeyStore, WriteKey, keys_file
+from chart_platform.edge.limits import Acknowledged, Limits
+from chart_platform.edge.links import Links
+from chart_platform.edge.metrics import Metrics
+from chart_platform.edge.outlet import Outlet, Unavailable
+from chart_platform.edge.records import Client, Record
+from chart_platform.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Status = Literal["accepted", "duplicate", "rejected", "discarded", "retry"]
+
+_HOUSEKEEPING_SECONDS = 1.0
+_RETRY_AFTER_SECONDS = 5.0
+_CLOSE_GRACE_SECONDS = 5.0
+# Bodies that wait for their answer; each is at most as large as the settings say, and there as long as Kafka takes.
+_MOST_BYTES_IN_MEMORY = 256 * 1024 * 1024
+# Judging a full batch takes as long as serving hundreds of single events, which must not wait for it.
+_EVENTS_AT_A_TIME = 50
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_VARY = (b"vary", b"Origin")
+_EXPOSED = (b"access-control-expose-headers", b"Retry-After")
+_PREFLIGHT = (
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"authorization, content-encoding, content-type, x-write-key"),
+    (b"access-control-max-age", b"86400"),
+)
+_WHY_DISCARDED = {
+    "consent_denied": Reason("consent_denied", "/user/consent/analytics", "The visitor has not consented."),
+    "gpc": Reason("gpc", "", "The browser sends Global Privacy Control."),
+}
+
+# What the outlet tells that only ever grows; the rest is as it is at the moment.
+_OUTLET_COUNTS = frozenset({"delivered", "spilled", "drained", "unavailable", "outages", "producers"})
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class _Result(msgspec.Struct, gc=False, omit_defaults=True):
+    index: int
+    event_id: str | None
+    status: Status
+    reasons: Sequence[Reason] = ()
+
+
+class _Results(msgspec.Struct, gc=False):
+    accepted: int
+    results: list[_Result]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Collector:
+    """The application of one process, the ``worker``-th of ``workers`` that share the traffic.
+
+    Raises:
+        ValueError: write keys, links or settings that can't be used.
+    """
+
+    def __init__(self, settings: Settings, worker: int = 0, workers: int = 1) -> None:
+        self._settings = settings
+        self._keys = KeyStore.load(keys_file(settings))
+        self._links = Links.load(settings.edge_links)
+        self._enricher = Enricher(settings)
+        self._admission = Admission(settings, self._links)
+        self._limits = Limits(settings.edge_rate_per_key, settings.edge_rate_per_ip, workers)
+        self._acknowledged = Acknowledged()
+        self._outlet = Outlet(settings, settings.edge_home / "spill" / f"{worker}")
+        self.metrics = Metrics(settings.edge_home / "metrics" / f"{worker}.slots")
+        self._refusals = logs.Occasionally()
+        self._bytes_in_memory = 0
+        self._serving = False
+        self._was_ready = False
+        self._outlet_counts_before = dict.fromkeys(_OUTLET_COUNTS, 0.0)
+        self._routes: dict[str, tuple[str, dict[str, Handler]]] = {
+            "/v1/events": ("events", {"POST": self._events, "OPTIONS": self._preflight}),
+            "/healthz": ("healthz", {"GET": self._live, "HEAD": self._live}),
+            "/readyz": ("readyz", {"GET": self._readiness, "HEAD": self._readiness}),
+            "/metrics": ("metrics", {"GET": self._figures, "HEAD": self._figures}),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    # The life of the process.
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def start(self) -> None:
+        """Accept from now on, whether Kafka is there or not.
+
+        Raises:
+            RuntimeError: another process has the spill of this worker.
+        """
+        await self._outlet.start()
+        self._serving = True
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    def retire(self) -> None:
+        """Not ready from now on, for load balancers to see; requests are still served."""
+        self._serving = False
+        self._take_stock()
+
+    async def stop(self) -> None:
+        """After the last request: hand over to Kafka or the spill what is still here."""
+        self.retire()
+        self._housekeeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._housekeeping
+        await self._outlet.close(_CLOSE_GRACE_SECONDS)
+        self._take_stock()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._serving and self._outlet.state != "full"
+
+    async def _keep_house(self) -> None:
+        while True:
+            self._take_stock()
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+    def _take_stock(self) -> None:
+        metrics, state = self.metrics, self._outlet.state
+        if self.is_ready != self._was_ready:
+            self._was_ready = self.is_ready
+            log.info("The collector is %s.", "ready" if self.is_ready else f"not ready (way out: {state})")
+        metrics.set("chart_edge_ready", self.is_ready)
+        for name in ("kafka", "spill", "full"):
+            metrics.set(f'chart_edge_outlet_state{{state="{name}"}}', name == state)
+        for name, value in self._outlet.figures().items():
+            if name in _OUTLET_COUNTS:
+                metrics.add(f'chart_edge_outlet_total{{what="{name}"}}', value - self._outlet_counts_before[name])
+                self._outlet_counts_before[name] = value
+            else:
+                metrics.set(f'chart_edge_outlet{{what="{name}"}}', value)
+        metrics.set("chart_edge_bodies_in_memory_bytes", self._bytes_in_memory)
+        metrics.set("chart_edge_write_keys", len(self._keys))
+
+    # Any request.
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        route, answer = await self._answer(request)
+        if answer is None:
+            self.metrics.add("chart_edge_disconnected_total")
+            return
+        headers = [(b"content-length", b"%d" % len(answer.body)), _NOSNIFF, *answer.headers]
+        body = b"" if request.method == "HEAD" else answer.body
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self.metrics.add(f'chart_edge_requests_total{{route="{route}",status="{answer.status}"}}')
+        if route == "events":
+            self.metrics.observe(time.perf_counter() - began)
+
+    async def _answer(self, request: Request) -> tuple[str, Answer | None]:
+        route, handlers = self._routes.get(request.path, ("none", {}))
+        try:
+            if not handlers:
+                raise Refused(404, "not_found", "There is nothing here; see /openapi.json.")
+            handler = handlers.get(request.method)
+            if handler is None:
+                return route, _wrong_method(handlers)
+            return route, await handler(request)
+        except Refused as refused:
+            self.metrics.add(f'chart_edge_refused_total{{code="{refused.code}"}}')
+            if refused.status != 404:
+                self._refusals.note(refused.code)
+            return route, self._readable(request, refused.answer())
+        except Disconnected:
+            return route, None
+        except Exception as error:
+            # Whatever it is: nothing was acknowledged, and the client will send it again.
+            self.metrics.add("chart_edge_internal_errors_total")
+            log.error("A request for %s met a defect.", route, exc_info=error)
+            answer = Refused(503, "internal", "That went wrong here; send it again.", _RETRY_AFTER_SECONDS).answer()
+            return route, self._readable(request, answer)
+
+    def _readable(self, request: Request, answer: Answer) -> Answer:
+        """Let the page that asked read the answer. Also a refusal: to a script it would look like an outage otherwise,
+        and be tried for ever. It tells no more than any program could ask for."""
+        origin = request.headers.get(b"origin")
+        if origin is None:
+            answer.headers = (*answer.headers, _VARY)
+        else:
+            answer.headers = (*answer.headers, _VARY, (b"access-control-allow-origin", origin), _EXPOSED)
+        return answer
+
+    # POST /v1/events
+
+    async def _events(self, request: Request) -> Answer:
+        key = self._authorized(request)
+        address = self._limited_address(request, key)
+        self._take(key, address, 0)
+        encoding = request.encoding()
+        received_ms = time.time_ns() // 1_000_000
+        body = await request.body(self._settings.edge_max_body_bytes, self._settings.edge_body_timeout_seconds)
+        self.metrics.add("chart_edge_body_bytes_total", len(body))
+        client = self._enricher.client(request.headers.get, request.peer, key, received_ms)
+        if self._bytes_in_memory > _MOST_BYTES_IN_MEMORY:
+            raise Refused(503, "busy", "Too much is under way; send it again.", _RETRY_AFTER_SECONDS)
+        self._bytes_in_memory += len(body)
+        try:
+            return self._readable(request, await self._take_in(body, encoding, key, address, client))
+        finally:
+            self._bytes_in_memory -= len(body)
+
+    async def _take_in(
+        self, body: bytes, encoding: bytes, key: WriteKey, address: str | None, client: Client
+    ) -> Answer:
+        try:
+            text = inflate(body, encoding, self._settings.edge_max_body_bytes)
+            events, sent_at = cut(text)
+        except Unreadable as unreadable:
+            self._take(key, address, 1)
+            await self._keep_unreadable(body, client, unreadable.reason)
+            raise unreadable.refusal() from None
+        most = self._settings.edge_max_batch_events
+        if len(events) > most:
+            raise Refused(413, "too_many_events", f"More than {most} events; send fewer at once.")
+        self._take(key, address, len(events))
+        admit = self._admission.admit
+        verdicts = []
+        for number, event in enumerate(events, 1):
+            verdicts.append(admit(event, client, sent_at=sent_at))
+            if not number % _EVENTS_AT_A_TIME:
+                await asyncio.sleep(0)
+        records = [verdict.record for verdict in verdicts if not isinstance(verdict, Discarded)]
+        unavailable = await self._make_durable(records)
+        if unavailable is None and len(verdicts) == 1 and isinstance(only := verdicts[0], Rejected):
+            # One event alone is not parsed before it is judged.
+            reason = only.reasons[0]
+            if reason.code == "invalid_json":
+                self.metrics.add("chart_edge_unreadable_total")
+                raise Refused(400, reason.code, reason.message)
+        return self._results(verdicts, unavailable)
+
+    async def _make_durable(self, records: list[Record]) -> Unavailable | None:
+        if records:
+            try:
+                await self._outlet.submit(records)
+            except Unavailable as unavailable:
+                return unavailable
+        return None
+
+    async def _keep_unreadable(self, body: bytes, client: Client, reason: Reason) -> None:
+        record = self._admission.unreadable(body, client, [reason])
+        if record is None:
+            self.metrics.add('chart_edge_discarded_total{why="gpc"}')
+            return
+        unavailable = await self._make_durable([record])
+        if unavailable is not None:
+            raise Refused(503, "unavailable", str(unavailable), unavailable.retry_after_seconds)
+        self.metrics.add("chart_edge_unreadable_total")
+
+    def _results(self, verdicts: Sequence[Accepted | Rejected | Discarded], unavailable: Unavailable | None) -> Answer:
+        acknowledged, add = self._acknowledged, self.metrics.add
+        results: list[_Result] = []
+        counts: dict[Status, int] = {}
+        for index, verdict in enumerate(verdicts):
+            status: Status
+            reasons: Sequence[Reason] = ()
+            if isinstance(verdict, Discarded):
+                status, reasons = "discarded", (_WHY_DISCARDED[verdict.why],)
+                add(f'chart_edge_discarded_total{{why="{verdict.why}"}}')
+            elif unavailable is not None:
+                status = "retry"
+            elif isinstance(verdict, Rejected):
+                status, reasons = "rejected", verdict.reasons
+                for reason in reasons:
+                    add(f'chart_edge_reasons_total{{code="{reason.code}"}}')
+            else:
+                status = "duplicate" if verdict.event_id in acknowledged else "accepted"
+            results.append(_Result(index, verdict.event_id, status, reasons))
+            counts[status] = counts.get(status, 0) + 1
+        for status, count in counts.items():
+            add(f'chart_edge_events_total{{result="{status}"}}', count)
+        if unavailable is None:
+            for verdict in verdicts:
+                if isinstance(verdict, Accepted):
+                    acknowledged.add(verdict.event_id)
+        accepted = counts.get("accepted", 0) + counts.get("duplicate", 0)
+        answer = Answer(202, _encode(_Results(accepted, results)))
+        if unavailable is not None:
+            answer.headers = (*answer.headers, (b"retry-after", b"%d" % unavailable.retry_after_seconds))
+            if counts.get("retry") == len(verdicts):
+                answer.status = 503
+        return answer
+
+    # Who may.
+
+    def _authorized(self, request: Request) -> WriteKey:
+        secret = request.secret()
+        if not secret:
+            raise Refused(401, "no_key", "Name a write key: ?key=…, X-Write-Key or Authorization: Bearer.")
+        key = self._keys.find(secret)
+        if key is None:
+            raise Refused(401, "unknown_key", "There is no such write key.")
+        if not key.is_valid(datetime.now(UTC)):
+            raise Refused(401, "expired_key", f"The write key {key.id} is expired or revoked.")
+        if not key.allows(request.origin):
+            raise Refused(403, "origin", f"The write key {key.id} is not for this origin.")
+        return key
+
+    def _limited_address(self, request: Request, key: WriteKey) -> str | None:
+        if key.kind == "server" or not self._settings.edge_rate_per_ip:
+            return None
+        # Who can't be told from others shares one allowance with them.
+        return self._enricher.address(request.headers.get, request.peer) or "unknown"
+
+    def _take(self, key: WriteKey, address: str | None, events: int) -> None:
+        seconds = self._limits.wait(key.id, key.rate, address, time.monotonic(), events)
+        if seconds is not None:
+            self.metrics.add("chart_edge_rate_limited_events_total", events)
+            raise Refused(429, "rate_limited", f"Too many events; send them again in {seconds} s.", seconds)
+
+    async def _preflight(self, request: Request) -> Answer:
+        secret = request.secret()
+        key = self._keys.find(secret) if secret else None
+        if key is not None and not key.allows(request.origin):
+            raise Refused(403, "origin", f"The write key {key.id} is not for this origin.")
+        # Without a known key there is nothing to hide: the request itself will be told what is wrong.
+        return self._readable(request, Answer(204, headers=_PREFLIGHT))
+
+    # For operators.
+
+    async def _live(self, _: Request) -> Answer:
+        return Answer(200, b'{"status":"live"}')
+
+    async def _readiness(self, _: Request) -> Answer:
+        body = _encode({"status": "ready" if self.is_ready else "not ready", "outlet": self._outlet.state})
+        if self.is_ready:
+            return Answer(200, body)
+        return Answer(503, body, (*Answer(503).headers, (b"retry-after", b"%d" % _RETRY_AFTER_SECONDS)))
+
+    async def _figures(self, _: Request) -> Answer:
+        self._take_stock()
+        exposition = self.metrics.exposition()
+        return Answer(200, exposition, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
+
+
+def create_app(settings: Settings, worker: int = 0, workers: int = 1) -> Collector:
+    """The collector for an ASGI server with lifespan; :func:`chart_platform.edge.serve.serve` is the one with bounds."""
+    return Collector(settings, worker, workers)
+
+
+def _wrong_method(handlers: dict[str, Handler]) -> Answer:
+    refused = Refused(405, "method", f"Use {', '.join(handlers)}.").answer()
+    refused.headers = (*refused.headers, (b"allow", ", ".join(handlers).encode()))
+    return refused
