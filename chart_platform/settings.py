@@ -88,6 +88,40 @@ class Settings(BaseSettings):
     session_cap_hours: int = Field(default=24, ge=1, description="Longest visit; what follows is a new one.")
     segment_rules: Path | None = Field(default=None, description="YAML of segment rules; default: the packaged one.")
 
+    # Conversions: what affiliate networks report.
+    conversions_drop: str | None = Field(
+        default=None,
+        description="Folder, local or s3://, with one folder a network for its reports; default: `home`/drop/conversions.",
+    )
+    conversions_networks: Path | None = Field(
+        default=None, description="YAML of how each network writes its reports; default: the demo's."
+    )
+    conversions_click_window_days: int = Field(
+        default=120, ge=1, description="A conversion is matched with clicks of so many days before it."
+    )
+    conversions_max_unmatched: float = Field(
+        default=0.2, ge=0, le=1, description="Share of conversions without a click above which a check warns."
+    )
+    payout_currency: str = Field(
+        default="USD", pattern="^[A-Z]{3}$", description="Currency of payouts in the link registry, ISO 4217."
+    )
+
+    # Company data: user profiles.
+    profiles_dsn: SecretStr | None = Field(
+        default=None, description="PostgreSQL with the user profiles; without it, files of `profiles_drop` are read."
+    )
+    profiles_table: str = Field(
+        default="user_profiles", description="Table or view of the profiles there, schema-qualified if need be."
+    )
+    profiles_query: str | None = Field(default=None, description="SQL that gives the profiles, instead of the table.")
+    profiles_drop: str | None = Field(
+        default=None,
+        description="Folder, local or s3://, of profile files (Parquet or CSV); default: `home`/drop/profiles.",
+    )
+    profiles_stale_hours: float = Field(
+        default=48.0, gt=0, description="Profiles of a moment longer ago than this are stale."
+    )
+
     # Dagster and alerts.
     dagster_port: int = Field(default=3000, description="Port of the Dagster UI.")
     dagster_url: str | None = Field(
@@ -183,6 +217,14 @@ class Settings(BaseSettings):
     @property
     def sql_catalog_uri(self) -> str:
         return self.catalog_uri or f"sqlite:///{self.root / 'catalog.db'}"
+
+    @property
+    def conversions_drop_url(self) -> str:
+        return (self.conversions_drop or f"{self.root / 'drop' / 'conversions'}").rstrip("/")
+
+    @property
+    def profiles_drop_url(self) -> str:
+        return (self.profiles_drop or f"{self.root / 'drop' / 'profiles'}").rstrip("/")
 
     @property
     def edge_base_url(self) -> str:

@@ -10,6 +10,8 @@ from chart_platform.contracts.tables import UTM, table
 Source = tuple[str, str]
 
 _EVENTS, _SILVER, _SESSIONS, _SEGMENTS = "bronze.events", "silver.events", "silver.sessions", "silver.user_segments"
+_CLICKS, _REPORTS, _CONVERSIONS = "gold.fact_affiliate_clicks", "bronze.conversion_reports", "gold.fact_conversions"
+_PROFILES = "bronze.profile_changes"
 
 _UPSTREAM: dict[str, str] = {
     _SILVER: _EVENTS,
@@ -17,6 +19,9 @@ _UPSTREAM: dict[str, str] = {
     _SEGMENTS: _SESSIONS,
     "gold.fact_funnel": _SESSIONS,
     "gold.fact_affiliate_clicks": _SILVER,
+    _CONVERSIONS: _REPORTS,
+    "gold.conversion_reconciliation": _CONVERSIONS,
+    "gold.dim_user": _PROFILES,
 }
 
 _MADE_FROM: dict[str, dict[str, list[Source]]] = {
@@ -67,6 +72,53 @@ _MADE_FROM: dict[str, dict[str, list[Source]]] = {
         "segments": [(_SEGMENTS, "segment_key"), (_SEGMENTS, "valid_from"), (_SEGMENTS, "valid_to")],
     },
     "gold.fact_affiliate_clicks": {"session_id": [(_SESSIONS, "session_id")]},
+    _CONVERSIONS: {
+        "due_cents": [(_REPORTS, "commission_cents"), (_REPORTS, "status")],
+        "reversed_cents": [(_REPORTS, "commission_cents"), (_REPORTS, "status")],
+        "match": [(_REPORTS, "click_id"), (_CLICKS, "click_id"), (_CLICKS, "affiliate_network")],
+        "click_event_id": [(_CLICKS, "event_id")],
+        "click_dt": [(_CLICKS, "event_dt")],
+        "click_ts": [(_CLICKS, "ts")],
+        "product_id": [(_CLICKS, "affiliate_link_id")],
+        "expected_payout_cents": [(_CLICKS, "payout_cents")],
+        **{name: [(_CLICKS, name)] for name in ("affiliate_link_id", "session_id", "ab_variant")},
+        "first_seen_at": [(_REPORTS, "received_at")],
+        "last_seen_at": [(_REPORTS, "received_at")],
+        "reports": [(_REPORTS, "record")],
+        "history": [
+            (_REPORTS, name)
+            for name in ("status", "commission_cents", "sale_amount_cents", "updated_ts", "received_at")
+        ],
+        "event_dt": [(_REPORTS, "event_ts")],
+    },
+    "gold.conversion_reconciliation": {
+        "network": [(_CLICKS, "affiliate_network"), (_CONVERSIONS, "network")],
+        "affiliate_link_id": [(_CLICKS, "affiliate_link_id"), (_CONVERSIONS, "affiliate_link_id")],
+        "product_id": [(_CLICKS, "affiliate_link_id")],
+        "explanation": [
+            (_CLICKS, "click_id"),
+            (_CLICKS, "affiliate_context"),
+            (_CLICKS, "payout_cents"),
+            (_CONVERSIONS, "match"),
+            (_CONVERSIONS, "status"),
+            (_CONVERSIONS, "due_cents"),
+        ],
+        "clicks": [(_CLICKS, "event_id")],
+        "expected_cents": [(_CLICKS, "payout_cents")],
+        "conversions": [(_CONVERSIONS, "transaction_id")],
+        **{
+            f"{name}_cents": [(_CONVERSIONS, "due_cents"), (_CONVERSIONS, "status")]
+            for name in ("pending", "approved", "paid")
+        },
+        "reversed_cents": [(_CONVERSIONS, "reversed_cents")],
+        "difference_cents": [(_CONVERSIONS, "due_cents"), (_CLICKS, "payout_cents")],
+        "event_dt": [(_CONVERSIONS, "click_dt"), (_CONVERSIONS, "event_dt"), (_CLICKS, "event_dt")],
+    },
+    "gold.dim_user": {
+        "valid_from": [(_PROFILES, "as_of")],
+        "valid_to": [(_PROFILES, "as_of")],
+        "is_current": [(_PROFILES, "as_of"), (_PROFILES, "change")],
+    },
 }
 
 

@@ -355,6 +355,337 @@ FACT_AFFILIATE_CLICKS = Table(
     sort_by=("ts", "event_id"),
 )
 
+CONVERSION_STATUSES: tuple[str, ...] = ("pending", "approved", "paid", "reversed")
+"""What a network says of a conversion, in our words."""
+
+_RECEIVED = (
+    Column("file_hash", S, "sha256 of the file's bytes: a file is taken in once, whatever its name.", required=True),
+    Column("file", S, "Name of the file in the drop folder, as first seen.", required=True),
+    Column("received_at", TIMESTAMP, "When the file was taken in, UTC.", required=True),
+    Column("received_dt", D, "Day of received_at, UTC.", required=True),
+)
+_PLACE = (
+    Column("record", I, "Number of the record in the file, from 1.", required=True, minimum=0),
+    Column("line", I, "Line of the file on which the record starts, from 1.", required=True, minimum=0),
+)
+_NETWORK = Column("network", S, "Affiliate network.", required=True)
+_TRANSACTION = Column("transaction_id", S, "The network's own id of the conversion.", required=True)
+_STATUS = Column(
+    "status",
+    S,
+    "State of the conversion: pending, approved, paid or reversed.",
+    required=True,
+    allowed=CONVERSION_STATUSES,
+)
+_SUB_ID = Column("click_id", S, "The sub-id that the network gives back: our click_id.")
+_CURRENCY = Column("currency", S, "ISO 4217 code; nothing is ever converted.", required=True)
+_SALE = Column(
+    "sale_amount_cents",
+    I,
+    "What the customer paid, hundredths of the currency's unit; null when not told.",
+    sensitivity="financial",
+)
+_COMMISSION = Column(
+    "commission_cents",
+    I,
+    "Commission as the network states it, hundredths of the currency's unit; negative when it is taken back.",
+    required=True,
+    sensitivity="financial",
+)
+
+CONVERSION_FILES = Table(
+    namespace="bronze",
+    name="conversion_files",
+    description="Every file of conversions that was taken in, with what became of its records.",
+    columns=(
+        *_RECEIVED,
+        Column("network", S, "Network whose folder the file was in; null for a folder that no mapping names."),
+        Column("mapping_hash", S, "sha256 of the mapping that the file was read by.", required=True),
+        Column("bytes", I, "Size of the file, bytes.", required=True, minimum=0),
+        Column("reports", I, "Records in bronze.conversion_reports.", required=True, minimum=0),
+        Column("rejects", I, "Records in bronze.conversion_rejects.", required=True, minimum=0),
+    ),
+    partition_by=("received_dt",),
+    key=("file_hash",),
+    day_column="received_dt",
+    sort_by=("received_at", "file_hash"),
+)
+
+CONVERSION_REPORTS = Table(
+    namespace="bronze",
+    name="conversion_reports",
+    description="Every record of the affiliate networks' reports and postbacks as received, one row a record. Immutable.",
+    columns=(
+        _NETWORK,
+        _TRANSACTION,
+        _SUB_ID,
+        _STATUS,
+        Column("network_status", S, "The state in the network's own word.", required=True),
+        Column("event_ts", TIMESTAMP, "When the conversion happened, by the network, UTC.", required=True),
+        Column("updated_ts", TIMESTAMP, "When the network last changed it, UTC; null where it doesn't say."),
+        _CURRENCY,
+        _SALE,
+        _COMMISSION,
+        *_RECEIVED,
+        *_PLACE,
+        Column("raw", S, "The record, as it stands in the file.", required=True, sensitivity="personal"),
+    ),
+    partition_by=("received_dt",),
+    key=("file_hash", "record"),
+    day_column="received_dt",
+    sort_by=("file_hash", "record"),
+)
+
+CONVERSION_REJECTS = Table(
+    namespace="bronze",
+    name="conversion_rejects",
+    description="Every record, or whole file, of conversions that could not be read, with its text and every reason.",
+    columns=(
+        Column("network", S, "Network whose folder the file was in; null for a folder that no mapping names."),
+        *_RECEIVED,
+        *_PLACE,
+        Column(
+            "reasons",
+            pa.list_(_struct(code=S, column=S, message=S)),
+            "Every reason: stable code, the network's column, text for people.",
+            required=True,
+            sensitivity="personal",
+        ),
+        Column(
+            "raw", S, "The record, as it stands in the file; its first line for a whole file.", sensitivity="personal"
+        ),
+    ),
+    partition_by=("received_dt",),
+    key=("file_hash", "record"),
+    day_column="received_dt",
+    sort_by=("file_hash", "record"),
+)
+
+CONVERSION_MATCHES: tuple[str, ...] = ("matched", "no_click_id", "unknown_click", "ambiguous")
+_PRODUCT = Column("product_id", S, "Product of the link, by the link registry.")
+_CLICK_DT = Column("click_dt", D, "Event day of the click, UTC.")
+
+FACT_CONVERSIONS = Table(
+    namespace="gold",
+    name="fact_conversions",
+    description="One row a conversion: its latest state by the network's own clock, its history, and the click it came from.",
+    columns=(
+        _NETWORK,
+        _TRANSACTION,
+        _STATUS,
+        Column("event_ts", TIMESTAMP, "When the conversion happened, by the network, UTC.", required=True),
+        Column("updated_ts", TIMESTAMP, "When the network last changed it, UTC; null where it doesn't say."),
+        _CURRENCY,
+        _SALE,
+        _COMMISSION,
+        Column(
+            "due_cents",
+            I,
+            "Commission that the latest state grants: that of the state, 0 once reversed.",
+            required=True,
+            sensitivity="financial",
+        ),
+        Column(
+            "reversed_cents",
+            I,
+            "Commission lost by a reversal: the largest amount ever stated, regardless of sign; 0 if not reversed.",
+            required=True,
+            sensitivity="financial",
+            minimum=0,
+        ),
+        _SUB_ID,
+        Column(
+            "match",
+            S,
+            "matched; no_click_id (none reported); unknown_click (none of this network in the window); ambiguous (several).",
+            required=True,
+            allowed=CONVERSION_MATCHES,
+        ),
+        Column("click_event_id", S, "Event id of the click; null unless matched."),
+        _CLICK_DT,
+        Column("click_ts", TIMESTAMP, "When the click happened, UTC."),
+        Column("affiliate_link_id", S, "Link of the click. Of ambiguous clicks: what all of them share."),
+        _PRODUCT,
+        Column(
+            "expected_payout_cents",
+            I,
+            "Payout that the click expected, cents of the registry's currency.",
+            sensitivity="financial",
+            minimum=0,
+        ),
+        Column("session_id", S, "Visit of the click.", sensitivity="personal"),
+        _VARIANT,
+        Column("first_seen_at", TIMESTAMP, "When the first report of it was received, UTC.", required=True),
+        Column("last_seen_at", TIMESTAMP, "When the report of its latest state was received, UTC.", required=True),
+        Column("reports", I, "Reports received of it.", required=True, minimum=1),
+        Column(
+            "history",
+            pa.list_(
+                _struct(status=S, commission_cents=I, sale_amount_cents=I, updated_ts=TIMESTAMP, received_at=TIMESTAMP)
+            ),
+            "Its states in order, one entry a change; the last one is the row's own.",
+            required=True,
+            sensitivity="financial",
+        ),
+        Column("event_dt", D, "Day of the conversion, UTC.", required=True),
+    ),
+    partition_by=("event_dt",),
+    key=("network", "transaction_id"),
+    day_column="event_dt",
+    sort_by=("network", "transaction_id"),
+    owner="revenue@chart-platform.example",
+    rows_per_file=100_000,
+)
+
+CONVERSION_EXPLANATIONS: tuple[str, ...] = (
+    "agrees",
+    "amount_differs",
+    "other_currency",
+    "reversed",
+    "not_reported",
+    "untrusted_click",
+    "duplicate_click_id",
+    "no_click_id",
+    "unknown_click",
+)
+
+CONVERSION_RECONCILIATION = Table(
+    namespace="gold",
+    name="conversion_reconciliation",
+    description=(
+        "Clicked, reported, paid: every click of a day and every conversion, each in one row, with why the expected and "
+        "the reported money differ. Conversions count on the day of their click, without one on their own."
+    ),
+    columns=(
+        Column("network", S, "Affiliate network; (unknown) for clicks of links that no registry knew.", required=True),
+        Column("affiliate_link_id", S, "Link; (unknown) for conversions without one known click.", required=True),
+        _PRODUCT,
+        Column(
+            "currency",
+            S,
+            "Currency of the reported amounts; of clicks without a report, the registry's.",
+            required=True,
+        ),
+        Column(
+            "explanation",
+            S,
+            "Why: agrees, amount_differs, other_currency, reversed, not_reported (yet), untrusted_click (not reported, and "
+            "nothing vouches for the click), duplicate_click_id, no_click_id, unknown_click.",
+            required=True,
+            allowed=CONVERSION_EXPLANATIONS,
+        ),
+        Column("clicks", I, "Affiliate clicks.", required=True, minimum=0),
+        Column(
+            "expected_cents",
+            I,
+            "Payout that the clicks expected, cents of the registry's currency.",
+            required=True,
+            sensitivity="financial",
+        ),
+        Column("conversions", I, "Conversions reported.", required=True, minimum=0),
+        *(
+            Column(f"{status}_cents", I, f"Commission {what}, hundredths.", required=True, sensitivity="financial")
+            for status, what in (
+                ("pending", "still pending"),
+                ("approved", "approved and not yet paid"),
+                ("paid", "paid"),
+                ("reversed", "lost by reversals"),
+            )
+        ),
+        Column(
+            "difference_cents",
+            I,
+            "pending + approved + paid - expected; null where the currencies differ.",
+            sensitivity="financial",
+        ),
+        Column("event_dt", D, "Day of the click, or of the conversion without one, UTC.", required=True),
+    ),
+    partition_by=("event_dt",),
+    key=("event_dt", "network", "affiliate_link_id", "currency", "explanation"),
+    day_column="event_dt",
+    sort_by=("explanation", "network", "affiliate_link_id", "currency"),
+    owner="revenue@chart-platform.example",
+    rows_per_file=100_000,
+)
+
+_PROFILE = (
+    Column("crm_tier", S, "Tier that the CRM puts the customer in."),
+    Column("country", S, "Country of the customer by the CRM, ISO 3166-1 alpha-2.", sensitivity="personal"),
+    Column("signup_date", D, "Day of the customer's registration.", sensitivity="personal"),
+    Column("marketing_email", B, "Whether marketing may write e-mail."),
+    Column("marketing_ads", B, "Whether marketing may use the profile for advertising."),
+)
+_PROFILE_UPDATED = Column("updated_at", TIMESTAMP, "When the source last changed the profile, UTC.")
+
+PROFILE_SNAPSHOTS = Table(
+    namespace="bronze",
+    name="profile_snapshots",
+    description="Every look at the company's user profiles: what was found and what came of it.",
+    columns=(
+        Column("looked_at", TIMESTAMP, "When the platform looked, UTC.", required=True),
+        Column("source", S, "Where: a PostgreSQL table or a file. No credentials.", required=True),
+        Column("as_of", TIMESTAMP, "The moment that the source speaks of, UTC; null when it could not be read."),
+        Column("snapshot_hash", S, "sha256 of the profiles, whatever their order; null when they could not be read."),
+        Column(
+            "outcome",
+            S,
+            "changed; same; outdated (a newer one was taken before); refused (columns or keys are wrong); unreachable.",
+            required=True,
+            allowed=("changed", "same", "outdated", "refused", "unreachable"),
+        ),
+        Column("profiles", I, "Profiles in the snapshot.", required=True, minimum=0),
+        Column("upserted", I, "Profiles that are new or have changed.", required=True, minimum=0),
+        Column("deleted", I, "Profiles that are gone.", required=True, minimum=0),
+        Column("detail", S, "Why it was refused or could not be reached; columns that were ignored."),
+        Column("looked_dt", D, "Day of looked_at, UTC.", required=True),
+    ),
+    partition_by=("looked_dt",),
+    key=("looked_at", "source"),
+    day_column="looked_dt",
+    sort_by=("looked_at",),
+)
+
+PROFILE_CHANGES = Table(
+    namespace="bronze",
+    name="profile_changes",
+    description="What each snapshot of the user profiles changed against the one before. Immutable; gold.dim_user is its fold.",
+    columns=(
+        Column("user_id_hash", S, "Pseudonymous visitor.", required=True, sensitivity="personal"),
+        Column("as_of", TIMESTAMP, "Moment of the snapshot that has the change, UTC.", required=True),
+        Column(
+            "change",
+            S,
+            "upsert (new or changed) or delete (gone from the source).",
+            required=True,
+            allowed=("upsert", "delete"),
+        ),
+        *_PROFILE,
+        _PROFILE_UPDATED,
+        Column("as_of_dt", D, "Day of as_of, UTC.", required=True),
+    ),
+    partition_by=("as_of_dt",),
+    key=("user_id_hash", "as_of"),
+    day_column="as_of_dt",
+    sort_by=("user_id_hash", "as_of"),
+)
+
+DIM_USER = Table(
+    namespace="gold",
+    name="dim_user",
+    description="SCD2: what the company knew of a user from when to when. A deleted profile closes its row, a return opens one.",
+    columns=(
+        Column("user_id_hash", S, "Pseudonymous visitor.", required=True, sensitivity="personal"),
+        *_PROFILE,
+        _PROFILE_UPDATED,
+        Column("valid_from", TIMESTAMP, "First snapshot with this state, UTC, inclusive.", required=True),
+        Column("valid_to", TIMESTAMP, "First snapshot without it, UTC, exclusive; null while it lasts."),
+        Column("is_current", B, "Whether the state lasts.", required=True),
+    ),
+    partition_by=("is_current",),
+    key=("user_id_hash", "valid_from"),
+    sort_by=("user_id_hash", "valid_from"),
+)
+
 TABLES: tuple[Table, ...] = (
     BRONZE_EVENTS,
     BRONZE_DEAD_LETTERS,
@@ -363,6 +694,14 @@ TABLES: tuple[Table, ...] = (
     SILVER_USER_SEGMENTS,
     FACT_FUNNEL,
     FACT_AFFILIATE_CLICKS,
+    CONVERSION_FILES,
+    CONVERSION_REPORTS,
+    CONVERSION_REJECTS,
+    FACT_CONVERSIONS,
+    CONVERSION_RECONCILIATION,
+    PROFILE_SNAPSHOTS,
+    PROFILE_CHANGES,
+    DIM_USER,
 )
 
 
