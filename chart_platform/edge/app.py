@@ -15,15 +15,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import msgspec
+import orjson
 
 from chart_platform.contracts.events import Reason
-from chart_platform.edge import logs
+from chart_platform.edge import logs, openapi
 from chart_platform.edge.admission import Accepted, Admission, Discarded, Rejected
 from chart_platform.edge.enrich import Enricher
 from chart_platform.edge.http import (
+    JSON,
     Answer,
     Disconnected,
     Receive,
@@ -36,11 +39,13 @@ from chart_platform.edge.http import (
     inflate,
 )
 from chart_platform.edge.keys import KeyStore, WriteKey, keys_file
-from chart_platform.edge.limits import Acknowledged, Limits
+from chart_platform.edge.limits import Acknowledged, Allowances, Limits, network
 from chart_platform.edge.links import Links
 from chart_platform.edge.metrics import Metrics
 from chart_platform.edge.outlet import Outlet, Unavailable
 from chart_platform.edge.records import Client, Record
+from chart_platform.edge.redirect import Redirect
+from chart_platform.edge.signing import ContextError, Signer
 from chart_platform.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,6 +60,13 @@ _MOST_BYTES_IN_MEMORY = 256 * 1024 * 1024
 # Judging a full batch takes as long as serving hundreds of single events, which must not wait for it.
 _EVENTS_AT_A_TIME = 50
 
+_LINKS_PATH = "/go/"
+_CLICK_SECONDS = 1.0
+TRACER = Path(__file__).parents[2] / "tracer" / "dist" / "tracer.js"
+
+_FOR_ALL = (b"access-control-allow-origin", b"*")
+_AN_HOUR = (b"cache-control", b"public, max-age=3600")
+_OURS = frozenset({b"content-length", b"x-content-type-options"})
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After")
@@ -102,7 +114,9 @@ class Collector:
         self._links = Links.load(settings.edge_links)
         self._enricher = Enricher(settings)
         self._admission = Admission(settings, self._links)
-        self._limits = Limits(settings.edge_rate_per_key, settings.edge_rate_per_ip, workers)
+        self._signer = Signer.of(settings)
+        self._redirect = Redirect(settings, self._links, self._signer, self._enricher)
+        self._limits = Limits(workers)
         self._acknowledged = Acknowledged()
         self._outlet = Outlet(settings, settings.edge_home / "spill" / f"{worker}")
         self.metrics = Metrics(settings.edge_home / "metrics" / f"{worker}.slots")
@@ -113,10 +127,15 @@ class Collector:
         self._outlet_counts_before = dict.fromkeys(_OUTLET_COUNTS, 0.0)
         self._routes: dict[str, tuple[str, dict[str, Handler]]] = {
             "/v1/events": ("events", {"POST": self._events, "OPTIONS": self._preflight}),
+            "/v1/links": ("links", {"POST": self._sign_links, "OPTIONS": self._preflight}),
             "/healthz": ("healthz", {"GET": self._live, "HEAD": self._live}),
             "/readyz": ("readyz", {"GET": self._readiness, "HEAD": self._readiness}),
             "/metrics": ("metrics", {"GET": self._figures, "HEAD": self._figures}),
+            "/openapi.json": ("openapi", {"GET": self._description, "HEAD": self._description}),
+            "/tracer.js": ("tracer", {"GET": self._tracer, "HEAD": self._tracer}),
         }
+        self._links_route: dict[str, Handler] = {"GET": self._follow, "HEAD": self._follow}
+        self._description_body = orjson.dumps(openapi.document(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -168,6 +187,7 @@ class Collector:
 
     async def _keep_house(self) -> None:
         while True:
+            self._links.refresh()
             self._take_stock()
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
@@ -206,7 +226,10 @@ class Collector:
             self.metrics.observe(time.perf_counter() - began)
 
     async def _answer(self, request: Request) -> tuple[str, Answer | None]:
-        route, handlers = self._routes.get(request.path, ("none", {}))
+        if request.path.startswith(_LINKS_PATH):
+            route, handlers = "go", self._links_route
+        else:
+            route, handlers = self._routes.get(request.path, ("none", {}))
         try:
             if not handlers:
                 raise Refused(404, "not_found", "There is nothing here; see /openapi.json.")
@@ -242,35 +265,37 @@ class Collector:
 
     async def _events(self, request: Request) -> Answer:
         key = self._authorized(request)
-        address = self._limited_address(request, key)
-        self._take(key, address, 0)
+        allowances = self._allowances(request, key)
+        self._take(allowances, 0)
         encoding = request.encoding()
-        received_ms = time.time_ns() // 1_000_000
-        body = await request.body(self._settings.edge_max_body_bytes, self._settings.edge_body_timeout_seconds)
-        self.metrics.add("chart_edge_body_bytes_total", len(body))
+        received_ms = _now_ms()
+        body = await self._body(request)
         client = self._enricher.client(request.headers.get, request.peer, key, received_ms)
-        if self._bytes_in_memory > _MOST_BYTES_IN_MEMORY:
-            raise Refused(503, "busy", "Too much is under way; send it again.", _RETRY_AFTER_SECONDS)
         self._bytes_in_memory += len(body)
         try:
-            return self._readable(request, await self._take_in(body, encoding, key, address, client))
+            return self._readable(request, await self._take_in(body, encoding, allowances, client))
         finally:
             self._bytes_in_memory -= len(body)
 
-    async def _take_in(
-        self, body: bytes, encoding: bytes, key: WriteKey, address: str | None, client: Client
-    ) -> Answer:
+    async def _body(self, request: Request) -> bytes:
+        if self._bytes_in_memory > _MOST_BYTES_IN_MEMORY:
+            raise Refused(503, "busy", "Too much is under way; send it again.", _RETRY_AFTER_SECONDS)
+        body = await request.body(self._settings.edge_max_body_bytes, self._settings.edge_body_timeout_seconds)
+        self.metrics.add("chart_edge_body_bytes_total", len(body))
+        return body
+
+    async def _take_in(self, body: bytes, encoding: bytes, allowances: Allowances, client: Client) -> Answer:
         try:
             text = inflate(body, encoding, self._settings.edge_max_body_bytes)
             events, sent_at = cut(text)
         except Unreadable as unreadable:
-            self._take(key, address, 1)
+            self._take(allowances, 1)
             await self._keep_unreadable(body, client, unreadable.reason)
             raise unreadable.refusal() from None
         most = self._settings.edge_max_batch_events
         if len(events) > most:
             raise Refused(413, "too_many_events", f"More than {most} events; send fewer at once.")
-        self._take(key, address, len(events))
+        self._take(allowances, len(events))
         admit = self._admission.admit
         verdicts = []
         for number, event in enumerate(events, 1):
@@ -339,6 +364,38 @@ class Collector:
                 answer.status = 503
         return answer
 
+    # POST /v1/links and GET /go/{link_id}
+
+    async def _sign_links(self, request: Request) -> Answer:
+        key = self._authorized(request)
+        self._take(self._allowances(request, key), 1)
+        encoding = request.encoding()
+        try:
+            body = inflate(await self._body(request), encoding, self._settings.edge_max_body_bytes)
+            signed = self._signer.answer(body, self._links, self._settings.edge_base_url, time.time())
+        except Unreadable as unreadable:
+            raise unreadable.refusal() from None
+        except ContextError as error:
+            raise Refused(400, "links_request", str(error)) from None
+        return self._readable(request, Answer(200, _encode(signed)))
+
+    async def _follow(self, request: Request) -> Answer:
+        self._take([self._allowance_of_address(request)], 1)
+        link_id = request.path.removeprefix(_LINKS_PATH)
+        headers = request.headers.get
+        answer = self._redirect.handle(request.method, link_id, request.query, headers, request.peer, _now_ms())
+        became: str = answer.uncounted or "counted"
+        if answer.record is not None:
+            kept = self._outlet.spill([answer.record])
+            try:
+                # The visitor waits for our disk, but not for a broken one.
+                await asyncio.wait_for(asyncio.shield(kept), _CLICK_SECONDS)
+            except (TimeoutError, Unavailable) as error:
+                became = "late" if isinstance(error, TimeoutError) else "lost"
+                log.error("A click was redirected and is %s: %s", became, error)
+        self.metrics.add(f'chart_edge_clicks_total{{became="{became}"}}')
+        return Answer(answer.status, answer.body, tuple(h for h in answer.headers if h[0] not in _OURS))
+
     # Who may.
 
     def _authorized(self, request: Request) -> WriteKey:
@@ -354,14 +411,18 @@ class Collector:
             raise Refused(403, "origin", f"The write key {key.id} is not for this origin.")
         return key
 
-    def _limited_address(self, request: Request, key: WriteKey) -> str | None:
-        if key.kind == "server" or not self._settings.edge_rate_per_ip:
-            return None
-        # Who can't be told from others shares one allowance with them.
-        return self._enricher.address(request.headers.get, request.peer) or "unknown"
+    def _allowances(self, request: Request, key: WriteKey) -> Allowances:
+        default = self._settings.edge_rate_per_key
+        of_key = (key.id, default if key.events_per_second is None else key.events_per_second)
+        return [of_key] if key.kind == "server" else [of_key, self._allowance_of_address(request)]
 
-    def _take(self, key: WriteKey, address: str | None, events: int) -> None:
-        seconds = self._limits.wait(key.id, key.rate, address, time.monotonic(), events)
+    def _allowance_of_address(self, request: Request) -> tuple[str, float]:
+        # Who can't be told from others shares one allowance with them.
+        address = self._enricher.address(request.headers.get, request.peer)
+        return network(address) if address else "unknown", self._settings.edge_rate_per_ip
+
+    def _take(self, allowances: Allowances, events: int) -> None:
+        seconds = self._limits.take(allowances, events, time.monotonic())
         if seconds is not None:
             self.metrics.add("chart_edge_rate_limited_events_total", events)
             raise Refused(429, "rate_limited", f"Too many events; send them again in {seconds} s.", seconds)
@@ -390,10 +451,29 @@ class Collector:
         exposition = self.metrics.exposition()
         return Answer(200, exposition, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
 
+    async def _description(self, _: Request) -> Answer:
+        return Answer(200, self._description_body, (JSON, _FOR_ALL))
+
+    async def _tracer(self, request: Request) -> Answer:
+        try:
+            stamp = TRACER.stat().st_mtime_ns
+            script = TRACER.read_bytes()
+        except FileNotFoundError:
+            raise Refused(404, "not_built", "The tracer is not built: npm ci && npm run build in tracer/.") from None
+        tag = b'"%x-%x"' % (stamp, len(script))
+        headers = ((b"content-type", b"text/javascript; charset=utf-8"), (b"etag", tag), _AN_HOUR, _FOR_ALL)
+        if request.headers.get(b"if-none-match") == tag:
+            return Answer(304, headers=headers)
+        return Answer(200, script, headers)
+
 
 def create_app(settings: Settings, worker: int = 0, workers: int = 1) -> Collector:
     """The collector for an ASGI server with lifespan; :func:`chart_platform.edge.serve.serve` is the one with bounds."""
     return Collector(settings, worker, workers)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _wrong_method(handlers: dict[str, Handler]) -> Answer:

@@ -65,10 +65,6 @@ class WriteKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://shop.example (lower case, no path), nor *")
 
-    @property
-    def rate(self) -> float | None:
-        return self.events_per_second
-
     def is_valid(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
 
@@ -36,37 +37,31 @@ class Bucket:
         self._balance -= count
 
 
-class Limits:
-    """Events per second of keys and addresses, as one of ``workers`` processes that share the traffic. 0 is no limit.
+Allowances = Sequence[tuple[str, float]]
+"""Who is limited, and to how many events per second; 0 is no limit."""
 
-    Buckets are forgotten when :data:`_MOST_BUCKETS` others were used since, and start full again.
+
+class Limits:
+    """Events per second of keys and networks, as one of ``workers`` processes that share the traffic.
+
+    Who was not seen while :data:`_MOST_BUCKETS` others were is forgotten, and starts with a full bucket again.
     """
 
-    def __init__(self, rate_per_key: float, rate_per_ip: float, workers: int = 1) -> None:
-        self._rate_per_key = rate_per_key
-        self._rate_per_ip = rate_per_ip
+    def __init__(self, workers: int = 1) -> None:
         self._workers = workers
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    def wait(
-        self, key_id: str, key_rate: float | None, address: str | None, now: float, events: int = 0
-    ) -> float | None:
-        """Take ``events``, or say for how many seconds there are none: whole seconds, at least 1.
+    def take(self, allowances: Allowances, events: int, now: float) -> int | None:
+        """Take ``events`` (0: only look) from all, or say for how many whole seconds there are none.
 
-        ``address`` is the sender's, None for one that isn't limited.
+        ``now`` is of a monotonic clock.
         """
-        buckets = []
-        rate = self._rate_per_key if key_rate is None else key_rate
-        if rate:
-            buckets.append(self._bucket(key_id, rate, now))
-        if address is not None and self._rate_per_ip:
-            buckets.append(self._bucket(network(address), self._rate_per_ip, now))
+        buckets = [self._bucket(name, rate, now) for name, rate in allowances if rate]
         seconds = max((bucket.wait(now) for bucket in buckets), default=0.0)
         if seconds:
             return math.ceil(seconds)
-        if events:
-            for bucket in buckets:
-                bucket.take(events)
+        for bucket in buckets:
+            bucket.take(events)
         return None
 
     def _bucket(self, name: str, rate: float, now: float) -> Bucket:
