@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -292,6 +293,19 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is infinity when read as a double")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """As orjson reads it: what 64 bits don't hold is a float."""
+    approximate = _finite(text)
+    return exact if -(2**63) <= (exact := int(text)) < 2**64 else approximate
+
+
 def parse(value: bytes) -> Any:
     """Parse one JSON text strictly; a lone surrogate escape becomes U+FFFD.
 
@@ -307,7 +321,7 @@ def parse(value: bytes) -> Any:
             raise
     # orjson refuses the whole text for one lone surrogate in a page title; the json module reads it.
     try:
-        return well_formed(json.loads(text, parse_constant=_refuse_constant))
+        return well_formed(json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_finite))
     except RecursionError:
         raise ValueError("nested too deep") from None
 

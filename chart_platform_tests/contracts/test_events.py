@@ -193,3 +193,27 @@ def test_the_first_of_two_members_of_one_name_counts(twice: str) -> None:
     assert row["seq"] in (None, 1)
     assert (row["affiliate"] or {}).get("payout_cents") in (None, 1)
     assert (row["seq"], row["affiliate"]) != (None, None)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 400])
+def test_a_number_that_no_double_holds_is_refused_also_beside_a_lone_surrogate(number: str) -> None:
+    for title in ("plain", "\\ud83d"):
+        verdict = events.explain(f'{{"title":"{title}","size":{number}}}'.encode())
+        assert isinstance(verdict, list) and [reason.code for reason in verdict] == ["invalid_json"]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "9" * 30,
+        "-0",
+        "0",
+    ],
+)
+def test_integers_are_read_alike_with_and_without_a_lone_surrogate(number: str) -> None:
+    plain, odd = (events.parse(f'["{title}",{number}]'.encode())[1] for title in ("plain", "\\ud83d"))
+    assert plain == odd and type(plain) is type(odd)
