@@ -76,24 +76,31 @@ def truncate(address: IPv4Address | IPv6Address) -> str:
 
 def _surely_clean(text: str) -> bool:
     """Whether nothing can be found in ``text``; a fraction of a microsecond where that is so."""
-    if "@" in text or "%" in text or "=" in text:
+    return "=" not in text and _surely_plain(text)
+
+
+def _surely_plain(text: str) -> bool:
+    """Whether nothing but the name of a parameter could be found in ``text``."""
+    if "@" in text or "%" in text:
         return False
     return _MANY_DIGITS not in text.encode("utf-8", "replace").translate(_DIGITS, _SEPARATORS)
 
 
 def _surely_ordinary(query: str) -> bool:
-    """As :func:`_surely_clean` for ``name=value&…``."""
+    """Whether no parameter of ``query`` is named for a secret or a person."""
+    if ";" in query:
+        return False
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if ";" in part or "=" in value or _names_person(name):
+        if "=" in value or _names_person(name):
             return False
-    return _surely_clean(query.replace("=", "&"))
+    return True
 
 
 def _scrub_url(url: str) -> str:
     url = url.partition("#")[0]
     address, _, query = url.partition("?")
-    if _surely_clean(address) and (not query or _surely_ordinary(query)):
+    if "=" not in address and _surely_plain(url) and _surely_ordinary(query):
         return url
     start, rest = "", url
     if match := _AUTHORITY.match(url):
