@@ -373,5 +373,8 @@ def explain(value: bytes | None) -> Accepted | list[Reason]:
     if reasons:
         return reasons
     extra = unmodelled(event_schema(), event)
-    text = orjson.dumps(normalise(event_schema(), event)).decode()
-    return Accepted(text, orjson.dumps(extra).decode() if extra else None)
+    try:
+        text = orjson.dumps(normalise(event_schema(), event)).decode()
+        return Accepted(text, orjson.dumps(extra).decode() if extra else None)
+    except orjson.JSONEncodeError as error:  # 254 levels, in members that the validator does not look into
+        return [Reason("schema_depth", "", _short(str(error)))]

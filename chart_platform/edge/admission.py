@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
@@ -35,6 +34,8 @@ _EVENT_BYTES = 1_000_000
 _DEAD_LETTER_BYTES = 2_000_000
 _MAX_REASONS = 20
 _MAX_ID_CHARS = 64
+# Bronze reads 250; nobody means more than a few.
+_MAX_DEPTH = 100
 # Bronze compares with the broker's clock, which may be behind this one.
 _CLOCKS_APART_MS = 300_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,14 +46,11 @@ _YEARS_MS = tuple(
 )
 # A number that is read alike whoever reads it; whatever else there may be is for the schema to judge.
 _SURE_VALUE = re.compile(rb"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?|true|false|null")
-# Digits enough that a double may not hold them.
-_LONG_NUMBER = re.compile(rb"[0-9.]{16}")
 _QUOTE = ord('"')
 _PATTERNS = {"schema_version", "event_id", "ts", "sent_at"}
 
 _UNSET = msgspec.UNSET
 _encode = msgspec.json.Encoder().encode
-_any = msgspec.json.Decoder().decode
 _text = msgspec.json.Decoder(str).decode
 
 
@@ -178,7 +176,7 @@ class Admission:
         self._complete(event, client, way, replayed_from)
         payload = _encode(event)
         if extra:
-            payload = _encode(_merged(_reader(raw)(payload), _scrubbed(extra)))
+            payload = _encode(_merged(_exact(payload), _scrubbed(extra)))
         session = event.session
         named = session.session_id if session else None
         key = (named if named else event.event_id).encode()
@@ -229,7 +227,9 @@ class Admission:
         if reasons := _read_only(sent, way.read_only) + _violations(sent, way.validator):
             return reasons
         schema = events.event_schema()
-        exact = sent if _reader(raw) is _any else _exact(raw)
+        if _depth(sent) > _MAX_DEPTH:
+            return [Reason("schema_depth", "", f"It is nested over {_MAX_DEPTH} levels.")]
+        exact = _exact(raw)
         try:
             event = way.decode(_encode(events.normalise(schema, _modelled(schema, exact))))
             return event, _opened(event), events.unmodelled(schema, exact)
@@ -392,6 +392,20 @@ def _read_only(sent: Any, paths: tuple[tuple[str, ...], ...]) -> list[Reason]:
     return found
 
 
+def _depth(value: Any) -> int:
+    """How deep ``value`` is nested, told up to one more than is allowed."""
+    level, depth = [value], 0
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        level = [
+            below
+            for item in level
+            if isinstance(item, dict | list)
+            for below in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
+
+
 def _violations(sent: Any, validator: jsonschema_rs.Draft202012Validator) -> list[Reason]:
     try:
         return [_reason(error) for error in validator.iter_errors(sent)]
@@ -406,14 +420,10 @@ def _reason(error: jsonschema_rs.ValidationError) -> Reason:
     return Reason(f"schema_{keyword}", events.pointer(error.instance_path), message)
 
 
-def _reader(raw: bytes) -> Callable[[bytes], Any]:
-    """What reads JSON with the numbers of ``raw`` as they are: the exact one takes ten times as long."""
-    return _exact if _LONG_NUMBER.search(raw) else _any
-
-
 def _exact(raw: bytes) -> Any:
     """JSON that was judged before, with its numbers as they are written."""
-    return events.well_formed(json.loads(raw.decode(), parse_int=_raw_number, parse_float=_raw_number))
+    found = json.loads(raw.decode(), parse_int=_raw_number, parse_float=_raw_number)
+    return events.well_formed(found) if b"\\u" in raw else found
 
 
 def _raw_number(text: str) -> msgspec.Raw:

@@ -217,3 +217,11 @@ def test_a_number_that_no_double_holds_is_refused_also_beside_a_lone_surrogate(n
 def test_integers_are_read_alike_with_and_without_a_lone_surrogate(number: str) -> None:
     plain, odd = (events.parse(f'["{title}",{number}]'.encode())[1] for title in ("plain", "\\ud83d"))
     assert plain == odd and type(plain) is type(odd)
+
+
+@pytest.mark.parametrize("depth", [100, 250, 251, 252, 253, 254, 255, 256, 1_000, 100_000])
+def test_no_depth_of_a_member_that_is_not_looked_into_stops_the_ingest(depth: int) -> None:
+    value = json.dumps(event(1, NOON, ctx={"x": "@"})).encode().replace(b'"@"', b"[" * depth + b"]" * depth)
+    kept, refused = decode(value)
+    assert len(kept) + len(refused) == 1
+    assert depth > 250 or json.loads(kept[0]["extra"])
