@@ -43,7 +43,7 @@ def ensure_demo_keys(settings: Settings) -> DemoKeys:
     keys = DemoKeys(site, traffic)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     scratch.unlink(missing_ok=True)
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
         json.dump(keys._asdict(), out)
     scratch.replace(file)
     return keys

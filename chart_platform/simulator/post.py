@@ -96,7 +96,7 @@ class _Poster:
         parts = urlsplit(url)
         self._path = parts.path.rstrip("/")
         self._connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT_S)
-        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "text/plain"}
+        self._as_sender = {"Authorization": f"Bearer {key}", "Content-Type": "text/plain"}
         self._url = url
         self._patience_s = patience_s
         self._on_progress = on_progress
@@ -210,7 +210,9 @@ class _Poster:
             raise self._refused(status, body)
         there = urlsplit(links[0]["url"])
         agent = {"User-Agent": event["ctx"]["user_agent"]}
-        status, _, body = self._request("GET", f"{there.path}?{there.query}", None, agent, below=False)
+        # Not where the address says: that is where browsers reach the collector, which may be a proxy in front of it.
+        path = f"/go/{there.path.rpartition('/go/')[2]}?{there.query}"
+        status, _, body = self._request("GET", path, None, agent)
         if status != 302:
             raise self._refused(status, body)
         self._count(message, "accepted")
@@ -223,16 +225,15 @@ class _Poster:
             self.report.surprises[f"{message.label.expected} → {answer}"] += 1
 
     def _request(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None, *, below: bool = True
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, bytes]:
         """One exchange; as often as it takes while the collector is away (it may have got it, then) or busy."""
-        target = self._path + path if below else path
         since = time.monotonic()
         attempt = 0
         while True:
             pause = min(0.1 * 2**attempt, 2.0)
             try:
-                self._connection.request(method, target, body, self._headers | (headers or {}))
+                self._connection.request(method, self._path + path, body, headers or self._as_sender)
                 answer = self._connection.getresponse()
                 content = answer.read()
                 self.report.requests += 1
