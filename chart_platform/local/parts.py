@@ -20,7 +20,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from chart_platform.demo.keys import ensure_demo_keys
 from chart_platform.local.code_server import LOCATION
+from chart_platform.local.collector import address, is_ready
 from chart_platform.local.instance import Files, read_json
 from chart_platform.local.processes import TOKEN_VARIABLE
 from chart_platform.settings import Settings
@@ -78,7 +80,7 @@ def _is_compiled() -> bool:
 
 
 def prepare(settings: Settings) -> None:
-    """Put Dagster's two files into its home, as they are in this version."""
+    """Put Dagster's two files into its home, as they are in this version, and make the keys of the instance's senders."""
     files = Files(settings)
     files.make()
     if not _DAGSTER_YAML.exists():
@@ -87,6 +89,7 @@ def prepare(settings: Settings) -> None:
     # The location has the name that workspace.yaml gives it, so that both find the same sensor states and history.
     server = {"grpc_server": {"host": "localhost", "socket": str(files.socket), "location_name": LOCATION}}
     (files.dagster_home / "workspace.yaml").write_text(json.dumps({"load_from": [server]}, indent=2) + "\n")
+    ensure_demo_keys(settings)
 
 
 def parts_of(settings: Settings) -> tuple[Part, ...]:
@@ -139,13 +142,32 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         after=("kafka", "code-server"),
         stop_within=4.0,
     )
+    collector = Part(
+        "collector",
+        f"The collector on {settings.edge_base_url}",
+        python("chart_platform.local.collector"),
+        files.log("collector"),
+        lambda _pid: is_ready(address(settings)),
+        after=("kafka",),
+        # What it has acknowledged is in Kafka or in its spill; the time is for answering what it has begun.
+        stop_within=7.0,
+    )
+    demo_site = Part(
+        "demo-site",
+        f"The comparison page on {demo_url(settings)}",
+        python("chart_platform.demo.serve"),
+        files.log("demo-site"),
+        lambda _pid: _answers(f"{demo_url(settings)}/healthz"),
+        stop_within=2.0,
+    )
+    posting = settings.simulate_through == "collector"
     traffic = Part(
         "traffic",
-        f"Simulated traffic, {settings.simulate_rate:g} events/s",
+        f"Simulated traffic, {settings.simulate_rate:g} events/s {'over HTTP' if posting else 'straight to Kafka'}",
         python("chart_platform.local.traffic"),
         files.log("traffic"),
         lambda pid: read_json(files.ready("traffic")).get("pid") == pid,
-        after=("kafka",),
+        after=("collector" if posting else "kafka",),
         stop_within=3.0,
         files=(files.ready("traffic"),),
     )
@@ -160,19 +182,28 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         stop_within=1.0,
         files=(files.ready("figures"),),
     )
-    return (kafka, code, webserver, daemon, *((traffic,) if settings.simulate_rate > 0 else ()), figures)
+    simulated = (traffic,) if settings.simulate_rate > 0 else ()
+    return (kafka, code, webserver, daemon, collector, demo_site, *simulated, figures)
+
+
+def demo_url(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.demo_port}"
 
 
 def ports_of(settings: Settings) -> Mapping[int, str]:
     """The ports that an instance needs to be free, each with what it is for and the setting that moves it."""
-    dagster = {settings.dagster_port: "Dagster's UI: set CHART_DAGSTER_PORT to a free port"}
+    servers = {
+        settings.dagster_port: "Dagster's UI: set CHART_DAGSTER_PORT to a free port",
+        settings.edge_port: "the collector: set CHART_EDGE_PORT to a free port",
+        settings.demo_port: "the demo's comparison page: set CHART_DEMO_PORT to a free port",
+    }
     if not settings.embedded_kafka:
-        return dagster
+        return servers
     way_out = "set CHART_KAFKA_PORT to a port that is free together with the next one"
     return {
         settings.kafka_port: f"the embedded Kafka: {way_out}",
         settings.kafka_port + 1: f"the controller of the embedded Kafka, CHART_KAFKA_PORT + 1: {way_out}",
-    } | dagster
+    } | servers
 
 
 def runs_in_progress(settings: Settings) -> int | None:

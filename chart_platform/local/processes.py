@@ -157,6 +157,14 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def port_holder(port: int) -> Holder | None:
     """The listener of a TCP port, as far as the system lets us know."""
     inodes = _listening_inodes(port)

@@ -30,7 +30,7 @@ from chart_platform.local import view
 from chart_platform.local.child import Child
 from chart_platform.local.figures import Figures, latest_figures
 from chart_platform.local.instance import AlreadyRuns, Files, claim, is_claimed, read_json, replace_text, supervisor_pid
-from chart_platform.local.parts import environment, parts_of, ports_of, prepare, runs_in_progress
+from chart_platform.local.parts import demo_url, environment, parts_of, ports_of, prepare, runs_in_progress
 from chart_platform.local.processes import (
     born,
     end_marked,
@@ -46,7 +46,7 @@ from chart_platform.settings import Settings
 _TICK_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
 _UPKEEP_SECONDS = 10.0
-# Traffic and figures 3 + daemon 4 + runs 6 + webserver and code server 7 + Kafka 7 + leftovers 3: 30 s at the very most.
+# Traffic and figures 3 + daemon 4 + runs 6 + servers 7 + Kafka 7 + leftovers 3: 30 s at the very most.
 _RUNS_MAY_FINISH_SECONDS = 6.0
 _LEFTOVERS_GRACE_SECONDS = 3.0
 _DOWN_PATIENCE_SECONDS = 40.0
@@ -213,7 +213,7 @@ class _Supervisor:
                     for line in view.where_to_look(self._settings):
                         self._view.say(line)
                     if open_browser:
-                        webbrowser.open(f"{self._settings.dagster_base_url}/asset-groups")
+                        webbrowser.open(demo_url(self._settings))
                     self._watch()
             except _GivenUp as reason:
                 self._view.close()
@@ -298,7 +298,8 @@ class _Supervisor:
         webserver = self._children.get("webserver")
         if webserver is not None and webserver.state == "running":
             self._let_runs_finish()
-        self._end("webserver", "code-server")
+        # The collector as late as may be: browsers may still have something to send.
+        self._end("webserver", "code-server", "demo-site", "collector")
         self._end("kafka")
         clean = end_marked(self._token, grace=_LEFTOVERS_GRACE_SECONDS if not self._forced else 0.0)
         for child in self._children.values():
@@ -384,8 +385,16 @@ class _Supervisor:
                 "pid": pid,
                 "born": born(pid),
                 "started_at": self._started_at.isoformat(timespec="seconds"),
-                "urls": {"dagster": self._settings.dagster_base_url},
-                "ports": {"dagster": self._settings.dagster_port}
+                "urls": {
+                    "demo": demo_url(self._settings),
+                    "collector": self._settings.edge_base_url,
+                    "dagster": self._settings.dagster_base_url,
+                },
+                "ports": {
+                    "demo": self._settings.demo_port,
+                    "collector": self._settings.edge_port,
+                    "dagster": self._settings.dagster_port,
+                }
                 | ({"kafka": kafka, "kafka_controller": kafka + 1} if self._settings.embedded_kafka else {}),
                 "processes": [child.describe() for child in self._children.values()],
             }

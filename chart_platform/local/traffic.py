@@ -19,13 +19,18 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
+from chart_platform.demo.keys import demo_keys
+from chart_platform.local.collector import address
 from chart_platform.local.instance import Files, replace_text
 from chart_platform.settings import get_settings
 from chart_platform.simulator import FaultRates, GroundTruthWriter, Message, SimulationConfig, live
+from chart_platform.simulator.post import PostError, post
 from chart_platform.simulator.send import SendError, send
 
 _NOTE_EVERY_SECONDS = 1.0
 _FLUSH_SECONDS = 2.0
+_PATIENCE_SECONDS = 300.0
+"""With a collector that is away. Its restart takes seconds; waiting costs nothing but the traffic of that time."""
 
 
 def main() -> int:
@@ -52,15 +57,27 @@ def main() -> int:
             yield message
 
     replace_text(note_file, json.dumps({"pid": os.getpid(), "sent": 0, **note}))
-    config = SimulationConfig(seed=seed, faults=FaultRates.default())
+    posting = settings.simulate_through == "collector"
+    config = SimulationConfig(seed=seed, faults=FaultRates.default(), form="client" if posting else "topic")
     messages = live(config, settings.simulate_rate, stop=lambda: stopped)
     with GroundTruthWriter(truth) as writer:
         try:
-            report = send(noting(writer.recorded(messages)), settings, flush_timeout_s=_FLUSH_SECONDS)
-        except SendError as error:
+            if posting:
+                posted = post(
+                    noting(writer.recorded(messages)),
+                    address(settings),
+                    demo_keys(settings).traffic,
+                    patience_s=lambda: _FLUSH_SECONDS if stopped else _PATIENCE_SECONDS,
+                )
+                sent = posted.sent
+                for surprise, count in posted.surprises.items():
+                    print(f"Not as labelled: {surprise}, {count} times.", file=sys.stderr, flush=True)
+            else:
+                sent = send(noting(writer.recorded(messages)), settings, flush_timeout_s=_FLUSH_SECONDS).sent
+        except (SendError, PostError) as error:
             print(error, file=sys.stderr, flush=True)
             return 1
-    replace_text(note_file, json.dumps({"pid": os.getpid(), "sent": report.sent, **note}))
+    replace_text(note_file, json.dumps({"pid": os.getpid(), "sent": sent, **note}))
     return 0
 
 

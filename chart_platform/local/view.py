@@ -15,6 +15,7 @@ from rich.text import Text
 
 from chart_platform.local.child import Child
 from chart_platform.local.figures import Figures
+from chart_platform.local.parts import demo_url
 from chart_platform.settings import Settings
 
 _PLAIN_LINE_EVERY_SECONDS = 15.0
@@ -77,6 +78,8 @@ def where_to_look(settings: Settings) -> list[str]:
     url = settings.dagster_base_url
     today = datetime.now(UTC).date().isoformat()
     places = {
+        "Comparison page": demo_url(settings),
+        "Collector of its events": f"{settings.edge_base_url}/metrics",
         "Asset graph, Kafka to gold": f"{url}/asset-groups",
         "A day of gold, partition by partition": f"{url}/assets/gold/fact_funnel?view=partitions&partition={today}",
         "Every offset accounted for (checks)": f"{url}/assets/bronze/events?view=checks",

@@ -75,6 +75,8 @@ class Instance:
         self.code = code
         self.kafka_port = free_ports(2)
         self.dagster_port = free_ports()
+        self.edge_port = free_ports()
+        self.demo_port = free_ports()
         self.variables = {
             name: value for name, value in os.environ.items() if not name.startswith(("CHART_", "DAGSTER_"))
         }
@@ -82,6 +84,8 @@ class Instance:
             "CHART_HOME": str(home),
             "CHART_KAFKA_PORT": str(self.kafka_port),
             "CHART_DAGSTER_PORT": str(self.dagster_port),
+            "CHART_EDGE_PORT": str(self.edge_port),
+            "CHART_DEMO_PORT": str(self.demo_port),
             "CHART_SIMULATE_RATE": "5",
             **variables,
         }
@@ -90,7 +94,13 @@ class Instance:
 
     @property
     def settings(self) -> Settings:
-        return Settings(home=self.home, kafka_port=self.kafka_port, dagster_port=self.dagster_port)
+        return Settings(
+            home=self.home,
+            kafka_port=self.kafka_port,
+            dagster_port=self.dagster_port,
+            edge_port=self.edge_port,
+            demo_port=self.demo_port,
+        )
 
     @property
     def output(self) -> str:

@@ -42,7 +42,7 @@ def test_an_instance_serves_its_definitions_and_ctrl_c_leaves_nothing_behind(
     found = status(instance.settings)
     assert found["running"] and found["pid"] == up.pid
     assert {p["name"]: p["state"] for p in found["processes"]} == dict.fromkeys(
-        ("kafka", "code-server", "webserver", "daemon", "traffic", "figures"), "running"
+        ("kafka", "code-server", "webserver", "daemon", "collector", "demo-site", "traffic", "figures"), "running"
     )
     assert eventually(lambda: status(instance.settings)["kafka"]["lag"] is not None, 60)
 
@@ -52,10 +52,11 @@ def test_an_instance_serves_its_definitions_and_ctrl_c_leaves_nothing_behind(
 
     neighbour = instance.second_up(CHART_HOME=str(instance.home.parent / "neighbour"))
     assert neighbour.returncode == 1
-    for port in (instance.kafka_port, instance.dagster_port):
+    for port in (instance.kafka_port, instance.dagster_port, instance.edge_port, instance.demo_port):
         assert f"Port {port} is held by process" in neighbour.stdout
     assert f"of the instance in {instance.home}" in neighbour.stdout
-    assert "CHART_KAFKA_PORT" in neighbour.stdout and "CHART_DAGSTER_PORT" in neighbour.stdout
+    for setting in ("CHART_KAFKA_PORT", "CHART_DAGSTER_PORT", "CHART_EDGE_PORT", "CHART_DEMO_PORT"):
+        assert setting in neighbour.stdout
 
     up.send_signal(signal.SIGINT)
     began = time.monotonic()
