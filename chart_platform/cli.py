@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,7 +88,7 @@ def _bar(title: str, total: int | None, quiet: bool) -> Iterator[Any]:
     columns = [SpinnerColumn(), TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+        yield lambda done, total=None: progress.update(task, completed=done, total=total)
 
 
 @contextmanager
@@ -175,10 +176,7 @@ def demo(
     from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
     from chart_platform.simulator.send import send
 
-    try:
-        until = date.fromisoformat(end) if end else datetime.now(UTC).date()
-    except ValueError:
-        raise typer.BadParameter(f"{end!r} is no day such as 2026-11-01", param_hint="--end") from None
+    until = _day(end, "--end") if end else datetime.now(UTC).date()
     settings = _use_home(Path(tempfile.mkdtemp(prefix="chart-demo-"))) if fresh else get_settings()
     config = SimulationConfig(
         seed=seed, events=events, days=days, end=until, faults=FaultRates.default() if faults else FaultRates.none()
@@ -389,6 +387,78 @@ def simulate(
         _print_json({"sent": sent.sent, "truth_file": str(target), "truth": summary})
     else:
         print(f"sent {sent.sent:,} messages; ground truth in {target}")
+
+
+@app.command()
+def replay(
+    first: Annotated[str, typer.Option("--from", metavar="DAY", help="First ingestion day of the dead letters, UTC.")],
+    last: Annotated[str, typer.Option("--to", metavar="DAY", help="Last ingestion day, included.")],
+    reason: Annotated[
+        list[str] | None, typer.Option(help="Only letters with this reason code; may be given several times.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only what the edge refused (edge), or only what ingestion refused (stream).")
+    ] = None,
+    patch: Annotated[
+        Path | None,
+        typer.Option(help="JSON Patch (RFC 6902) to apply first; where a `test` in it fails, none of it is."),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Most events to send per second; 0 is no limit.")] = 500.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and count, but send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge dead letters again and send what is accepted now. Exit code 1 if some are still refused.
+
+    May be repeated at any time: what was replayed before isn't sent again, and what is refused stays where it is.
+    """
+    from chart_platform.edge.replay import Selection, read_patch
+    from chart_platform.edge.replay import replay as send_again
+
+    if source not in (None, "edge", "stream"):
+        raise typer.BadParameter(f"{source!r} is none of edge, stream", param_hint="--source")
+    days = _day(first, "--from"), _day(last, "--to")
+    if days[0] > days[1]:
+        raise typer.BadParameter(f"{last} is before {first}", param_hint="--to")
+    selection = Selection(*days, frozenset(reason or ()), source)  # type: ignore[arg-type]
+    operations = read_patch(patch) if patch is not None else []
+    settings = get_settings()
+    with _kafka(settings), _bar("replay", None, as_json) as advance:
+        report = send_again(settings, selection, operations, rate, dry_run, advance)
+    if as_json:
+        _print_json(asdict(report))
+    else:
+        _show_replay(report)
+    sys.exit(1 if report.still_refused else 0)
+
+
+def _day(text: str, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day such as 2026-11-01", param_hint=option) from None
+
+
+def _show_replay(report: Any) -> None:
+    counts = RichTable("dead letters", "count")
+    counts.add_row("selected", f"{report.selected:,}")
+    for code, count in report.by_reason.most_common():
+        counts.add_row(Text(f"  for {code}"), f"{count:,}")
+    counts.add_row("replayed before", f"{report.already_replayed:,}")
+    counts.add_row("sent before and not yet in bronze", f"{report.in_flight:,}")
+    counts.add_row("changed by the patch", f"{report.patched:,}")
+    counts.add_row("would be sent" if report.dry_run else "sent", f"{report.accepted:,}")
+    for why, count in report.discarded.most_common():
+        counts.add_row(Text(f"not wanted by the visitor: {why}"), f"{count:,}")
+    counts.add_row("still refused", f"{report.still_refused:,}")
+    for code, count in report.refused.most_common():
+        counts.add_row(Text(f"  for {code}"), f"{count:,}")
+    Console().print(counts)
+    if report.dry_run:
+        for one in report.sample:
+            now = f": {', '.join(one['is'])}" if one["is"] else ""
+            print(f"{one['letter']} ({', '.join(one['was'])}) {one['outcome']}{now}")
+    elif report.accepted:
+        print("Run `chart-platform ingest`, or leave it to the sensor, to carry them to gold.")
 
 
 @app.command()

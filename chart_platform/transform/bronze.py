@@ -192,7 +192,7 @@ def _texts(values: Sequence[bytes | None], scratch: BytesIO) -> pa.Array:
 
 @dataclass
 class _Lines:
-    """Lines of a file as a chunk that was appended just now, for :func:`judge_lines`."""
+    """Lines of a file as a chunk that was appended just now, for :func:`refusals`."""
 
     values: list[bytes | None]
     partitions: list[int]
@@ -206,12 +206,15 @@ class _Lines:
         return None
 
 
-def judge_lines(decoder: Decoder, lines: Sequence[bytes]) -> dict[int, str]:
-    """The reasons of each line that bronze would refuse if it were sent now, by index."""
+def refusals(decoder: Decoder, values: Sequence[bytes]) -> dict[int, list[Reason]]:
+    """The reasons of each message that bronze would refuse if it were sent now, by index."""
     now = int(datetime.now(UTC).timestamp() * 1000)
-    chunk = _Lines(list(lines), [0] * len(lines), list(range(len(lines))), [now] * len(lines))
+    chunk = _Lines(list(values), [0] * len(values), list(range(len(values))), [now] * len(values))
     letters = decoder.decode(chunk).dead_letters.select(["kafka_offset", "reasons"]).to_pylist()
-    return {
-        letter["kafka_offset"]: "; ".join(f"{r['pointer'] or '/'} {r['message']}" for r in letter["reasons"])
-        for letter in letters
-    }
+    return {letter["kafka_offset"]: [Reason(**reason) for reason in letter["reasons"]] for letter in letters}
+
+
+def judge_lines(decoder: Decoder, lines: Sequence[bytes]) -> dict[int, str]:
+    """The reasons of each line that bronze would refuse, in words, by index."""
+    found = refusals(decoder, lines)
+    return {i: "; ".join(f"{r.pointer or '/'} {r.message}" for r in reasons) for i, reasons in found.items()}
