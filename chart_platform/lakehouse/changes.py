@@ -1,0 +1,76 @@
+"""What changed in a table since a snapshot, as files: how a derived table follows others at the cost of the change.
+
+Belongs here: comparing two snapshots, and remembering in a table which snapshots of others it was made from.
+Does not belong here: what a change means for the derived rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.lakehouse.lake import Lake
+
+KEY = "chart.made-from"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Files that came and went between two snapshots. A compaction looks like a change of the rows that it moved."""
+
+    added: list[DataFile]
+    removed: list[DataFile]
+
+    @property
+    def files(self) -> list[DataFile]:
+        return [*self.added, *self.removed]
+
+
+def changed_since(lake: Lake, current: IcebergTable, snapshot_id: int | None) -> Changed | None:
+    """Files that differ between ``snapshot_id`` (None: the empty table) and ``current``; None if that has expired."""
+    if snapshot_id is not None and current.snapshot_by_id(snapshot_id) is None:
+        return None
+    head = current.current_snapshot()
+    if head is not None and head.snapshot_id == snapshot_id:
+        return Changed([], [])
+    now = {file.file_path: file for file in lake.files(current)}
+    before = {}
+    if snapshot_id is not None:
+        before = {file.file_path: file for file in lake.files(current, snapshot_id=snapshot_id)}
+    return Changed(
+        [file for path, file in now.items() if path not in before],
+        [file for path, file in before.items() if path not in now],
+    )
+
+
+def heads(tables: Mapping[str, IcebergTable]) -> dict[str, int | None]:
+    """The current snapshots of tables, by the names given."""
+    found = {}
+    for name, table in tables.items():
+        head = table.current_snapshot()
+        found[name] = head.snapshot_id if head is not None else None
+    return found
+
+
+def made_from(current: IcebergTable) -> dict[str, int | str | None] | None:
+    """What the table last recorded under :data:`KEY`, or None when it never did or its snapshots have expired.
+
+    Compactions don't repeat it, hence the look at the snapshots before.
+    """
+    snapshot = current.current_snapshot()
+    while snapshot is not None:
+        if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(KEY)):
+            found: dict[str, int | str | None] = json.loads(text)
+            return found
+        parent = snapshot.parent_snapshot_id
+        snapshot = current.snapshot_by_id(parent) if parent is not None else None
+    return None
+
+
+def record(sources: Mapping[str, int | str | None]) -> dict[str, str]:
+    """The snapshot summary that :func:`made_from` reads."""
+    return {KEY: json.dumps(dict(sources), sort_keys=True)}
