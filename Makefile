@@ -12,12 +12,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
-.PHONY: help setup up down test check format bench clean
+TRACER := tracer/dist/tracer.js
+
+.PHONY: help setup up down browser test check format bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv and install what uv.lock pins (does nothing when nothing changed)
+setup: $(STAMP) $(TRACER) ## Install what the locks pin and build the tracer (does nothing when nothing changed)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No python3.11 and no python3 found: install Python 3.11, or name it: make setup PYTHON=…" >&2; exit 1; }
@@ -34,6 +36,18 @@ $(STAMP): uv.lock pyproject.toml | $(BIN)/python
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/python -m uv sync --frozen --inexact --compile-bytecode --python $(BIN)/python
 	@touch $@
 
+$(TRACER): tracer/package-lock.json $(wildcard tracer/src/*.ts tracer/scripts/*.mjs)
+	@command -v npm >/dev/null || { echo "No npm found: install Node.js 20 or newer, which builds the tracer" >&2; exit 1; }
+	cd tracer && npm ci --no-audit --no-fund && npm run build
+	@touch $@
+
+browser: ## Install Chromium, which tests of pages drive, where there is none
+	@command -v chromium >/dev/null || { \
+	  install="apt-get install -y --no-install-recommends chromium"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update && $$install; \
+	  elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo $$install; \
+	  else echo "No chromium found, and no right to install it: the tests that need it will be skipped" >&2; fi; }
+
 # exec: Ctrl-C and kill reach the platform itself and not a shell in between, which would leave it behind.
 up: setup ## Start everything: Kafka, Dagster, live traffic (Ctrl-C stops all of it)
 	@exec $(BIN)/chart-platform up
@@ -41,9 +55,11 @@ up: setup ## Start everything: Kafka, Dagster, live traffic (Ctrl-C stops all of
 down: setup ## Stop what `make up` started in another terminal
 	@exec $(BIN)/chart-platform down
 
-# One worker: on two cores, Kafka, Dagster and a second worker only take time from each other, and some tests measure it.
-test: setup ## Run all tests, and check that the event contract keeps its promises
-	$(BIN)/python -m pytest
+# Two workers, a file to each: 6:40 on two cores where one takes 12 minutes, as tests wait for processes more than they
+# compute. The tracer's own tests come after, not beside: they drive browsers and measure nothing but would wait long.
+test: setup browser ## Run all tests, and check that the event contract keeps its promises
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	cd tracer && npm run check && npm test
 	$(BIN)/chart-platform schemas check
 
 check: setup ## Format, lint, types, import rules and the fast tests, in about a minute
