@@ -15,6 +15,13 @@ MODE_TAG = "chart/mode"
 BATCH_TAG = "chart/batch"
 PROCESS_TAG = "chart/process"
 INCREMENTAL = "incremental"
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def process_mark() -> str:

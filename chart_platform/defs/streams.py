@@ -9,7 +9,7 @@ from chart_platform.contracts.feeds import feeds
 from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS
 from chart_platform.defs.bronze import TOPIC_KEYS, BronzeConfig, bronze
 from chart_platform.defs.gold import analytics_duckdb, models
-from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, MODE_TAG, settle_dead_runs
+from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, MODE_TAG, UNFINISHED, settle_dead_runs
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.defs.silver import silver_events
@@ -22,13 +22,6 @@ from chart_platform.transform.source import Intake, Unread, unread
 
 JOB_NAME = "events_to_gold"
 _MOST_BACKOFF_SECONDS = 600
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 # In process: three trivial assets with our imports took 4-7 s so, and 16-28 s with a process a step.
 events_to_gold = dg.define_asset_job(
@@ -122,7 +115,7 @@ def due(instance: dg.DagsterInstance, intake: Intake) -> tuple[Intake | None, in
 def kafka_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
     settle_dead_runs(context.instance, JOB_NAME)
     running = context.instance.get_runs(
-        dg.RunsFilter(job_name=JOB_NAME, tags={MODE_TAG: INCREMENTAL}, statuses=_UNFINISHED), limit=1
+        dg.RunsFilter(job_name=JOB_NAME, tags={MODE_TAG: INCREMENTAL}, statuses=UNFINISHED), limit=1
     )
     if running:
         return dg.SkipReason(f"Run {running[0].run_id[:8]} still carries the batch before to gold.")
