@@ -133,6 +133,7 @@ class Collector:
             "/metrics": ("metrics", {"GET": self._figures, "HEAD": self._figures}),
             "/openapi.json": ("openapi", {"GET": self._description, "HEAD": self._description}),
             "/tracer.js": ("tracer", {"GET": self._tracer, "HEAD": self._tracer}),
+            "/links.js": ("tracer", {"GET": self._tracer, "HEAD": self._tracer}),
         }
         self._links_route: dict[str, Handler] = {"GET": self._follow, "HEAD": self._follow}
         self._description_body = orjson.dumps(openapi.document(settings))
@@ -456,8 +457,10 @@ class Collector:
 
     async def _tracer(self, request: Request) -> Answer:
         try:
-            stamp = TRACER.stat().st_mtime_ns
-            script = TRACER.read_bytes()
+            # Beside the tracer lies what it loads on pages with affiliate links.
+            file = TRACER.with_name(request.path.rpartition("/")[2])
+            stamp = file.stat().st_mtime_ns
+            script = file.read_bytes()
         except FileNotFoundError:
             raise Refused(404, "not_built", "The tracer is not built: npm ci && npm run build in tracer/.") from None
         tag = b'"%x-%x"' % (stamp, len(script))
