@@ -248,7 +248,9 @@ def replay(
     report = ReplayReport(dry_run=dry_run)
     lake, bench = Lake(settings), Bench(settings, patch)
     with _alone(settings):
-        replayed, in_flight = _replayed(lake, selection.first), _in_flight(lake)
+        # In this order: what bronze takes in between the two is then found twice, and not missed by both.
+        in_flight = _in_flight(lake)
+        replayed = _replayed(lake, selection.first)
         total = _count(lake, selection)
         sender = None if dry_run else _Sender(settings, rate)
         for letters in _letters(lake, selection):
