@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     )
     edge_max_batch_events: int = Field(default=1_000, ge=1, description="Most events in one request.")
     edge_body_timeout_seconds: float = Field(default=10.0, gt=0, description="How long a body may take to arrive.")
+    edge_head_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="How long the head of a request may take to arrive."
+    )
     edge_rate_per_key: float = Field(
         default=20_000.0, ge=0, description="Events per second of one write key; 0 is no limit."
     )

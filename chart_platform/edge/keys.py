@@ -6,6 +6,7 @@ that a request names. Does not belong here: rate limits (``limits``), HTTP.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ import secrets
 import string
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +34,8 @@ _ALPHABET = string.ascii_letters + string.digits
 _SECRET_CHARS = 32
 _RELOAD_SECONDS = 1.0
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+
+_INHERITED = ("name", "kind", "source", "origins", "allow_no_origin", "events_per_second")
 
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -151,7 +155,8 @@ def create(
         "allow_no_origin": allow_no_origin,
         "events_per_second": events_per_second,
     }
-    return _add(path, _read(path), entry)
+    with _alone(path):
+        return _add(path, _read(path), entry)
 
 
 def rotate(path: Path, key_id: str, grace: timedelta) -> tuple[WriteKey, str]:
@@ -160,18 +165,15 @@ def rotate(path: Path, key_id: str, grace: timedelta) -> tuple[WriteKey, str]:
     Raises:
         KeysError: the file can't be used, or has no such key that is still valid.
     """
-    keys = _read(path)
-    old = _named(path, keys, key_id)
-    now = _now()
-    if not old.is_valid(now):
-        raise KeysError(f"{path}: {key_id!r} is no longer valid; create a new key instead.")
-    ends = now + grace if old.expires_at is None else min(old.expires_at, now + grace)
-    kept = [msgspec.structs.replace(key, expires_at=ends) if key is old else key for key in keys]
-    entry = {
-        field: getattr(old, field)
-        for field in ("name", "kind", "source", "origins", "allow_no_origin", "events_per_second")
-    }
-    return _add(path, kept, entry)
+    with _alone(path):
+        keys = _read(path)
+        old = _named(path, keys, key_id)
+        now = _now()
+        if not old.is_valid(now):
+            raise KeysError(f"{path}: {key_id!r} is no longer valid; create a new key instead.")
+        ends = now + grace if old.expires_at is None else min(old.expires_at, now + grace)
+        kept = [msgspec.structs.replace(key, expires_at=ends) if key is old else key for key in keys]
+        return _add(path, kept, {member: getattr(old, member) for member in _INHERITED})
 
 
 def revoke(path: Path, key_id: str) -> WriteKey:
@@ -180,11 +182,21 @@ def revoke(path: Path, key_id: str) -> WriteKey:
     Raises:
         KeysError: the file can't be used, or has no such key.
     """
-    keys = _read(path)
-    old = _named(path, keys, key_id)
-    ended = msgspec.structs.replace(old, revoked_at=old.revoked_at or _now())
-    _write(path, [ended if key is old else key for key in keys])
-    return ended
+    with _alone(path):
+        keys = _read(path)
+        old = _named(path, keys, key_id)
+        ended = msgspec.structs.replace(old, revoked_at=old.revoked_at or _now())
+        _write(path, [ended if key is old else key for key in keys])
+        return ended
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One at a time changes the file: it is read and written as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _add(path: Path, keys: list[WriteKey], entry: dict[str, Any]) -> tuple[WriteKey, str]:
@@ -260,7 +272,6 @@ def _read(path: Path) -> list[WriteKey]:
 
 def _write(path: Path, keys: list[WriteKey]) -> None:
     """Atomically, readable by the owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {"keys": [msgspec.to_builtins(key, builtin_types=(datetime,)) for key in keys]}
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)

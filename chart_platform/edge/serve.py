@@ -41,8 +41,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 2_048
 _MOST_CONNECTIONS = 8_192
-_HEAD_BYTES = 16 * 1024
-_HEAD_SECONDS = 10.0
+HEAD_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 75
 _TOPICS_EVERY_SECONDS = 5.0
 
@@ -52,12 +51,13 @@ _STEADY_SECONDS = 60.0
 
 
 class _HeadTooLarge(Exception):
-    """A request line with headers of more than _HEAD_BYTES."""
+    """A request line with headers of more than HEAD_BYTES."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the bounds it lacks: on connections, and on the size and time of a request's head."""
 
+    head_seconds: float
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -81,8 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._between_requests():
             # Of a header that hasn't ended yet the parser says nothing.
             self._head_bytes += len(data)
-            if self._head_bytes > 2 * _HEAD_BYTES:
-                self._refuse(431, "head_too_large", f"The head has more than {_HEAD_BYTES} bytes.")
+            if self._head_bytes > 2 * HEAD_BYTES:
+                self._refuse(431, "head_too_large", f"The head has more than {HEAD_BYTES} bytes.")
             elif self._head_timer is None:
                 self._await_head()
 
@@ -103,8 +103,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, _: str) -> None:
-        if self._head_bytes > _HEAD_BYTES:
-            self._refuse(431, "head_too_large", f"The head has more than {_HEAD_BYTES} bytes.")
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(431, "head_too_large", f"The head has more than {HEAD_BYTES} bytes.")
         else:
             self._refuse(400, "bad_request", "That is no HTTP request.")
 
@@ -116,11 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_bytes > _HEAD_BYTES:
+        if self._head_bytes > HEAD_BYTES:
             raise _HeadTooLarge
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
 
     def _head_is_here(self) -> None:
         if self._head_timer is not None:
@@ -135,6 +135,13 @@ class BoundedProtocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + header + head + body)
         self.transport.close()
+
+
+def _protocol(settings: Settings) -> type[BoundedProtocol]:
+    class Protocol(BoundedProtocol):
+        head_seconds = settings.edge_head_timeout_seconds
+
+    return Protocol
 
 
 class Server(uvicorn.Server):
@@ -200,7 +207,7 @@ def _work(settings: Settings, listener: socket.socket, worker: int, parent: Conn
     config = uvicorn.Config(
         collector,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=_protocol(settings),
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -319,6 +326,6 @@ class _Supervisor:
         self._listener.close()
         for process in processes:
             process.join()
-        codes = [process.exitcode for process in processes]
         log.info("The collector has ended.")
-        return max((abs(code or 0) for code in codes), default=0)
+        # A worker that was only about to start knows no better way to end than the signal's.
+        return 0 if all(process.exitcode in (0, -signal.SIGTERM) for process in processes) else 1
