@@ -128,3 +128,14 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str, declared: Table) -> pa
     """
     fetched = connection.sql(sql).to_arrow_table()
     return fetched.select(declared.arrow.names).cast(declared.arrow)
+
+
+def audited(connection: duckdb.DuckDBPyConnection, source: str, declared: Table) -> pa.Table:
+    """Fetch the columns of relation ``source`` that the table's declaration has a rule for. Most bytes are in the others."""
+    names = [
+        column.name
+        for column in declared.columns
+        if column.required or column.allowed is not None or column.minimum is not None or column.name in declared.key
+    ]
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return connection.sql(f"select {quoted} from {source}").to_arrow_table()

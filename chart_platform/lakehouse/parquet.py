@@ -27,7 +27,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.types import IcebergType, ListType, StructType
 
-_METRICS = "write.metadata.metrics.column."
+METRICS = "write.metadata.metrics.column."
 # Columns whose values hardly repeat, so that a dictionary of them is only work.
 _UNREPEATED = {"event_id", "ts", "sent_at", "ingest_ts", "kafka_offset", "kafka_ts", "page_view_id", "click_id"}
 
@@ -37,7 +37,7 @@ def write_file(table: IcebergTable, key: PartitionKey, rows: pa.Table) -> DataFi
     properties = table.properties
     locations = load_location_provider(table_location=table.location(), table_properties=properties)
     path = locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
-    measured = [name.removeprefix(_METRICS) for name in properties if name.startswith(_METRICS)]
+    measured = [name.removeprefix(METRICS) for name in properties if name.startswith(METRICS)]
     output = table.io.new_output(path)
     with output.create(overwrite=True) as stream:
         writer = pq.ParquetWriter(

@@ -15,45 +15,51 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import Table
-from chart_platform.lakehouse.duck import local_path, relation, rows
+from chart_platform.lakehouse.duck import local_path, relation
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.progress import Progress
+from chart_platform.lakehouse.unload import unload
 
 
 def replace_rows(
     connection: duckdb.DuckDBPyConnection,
-    lake: Lake,
+    lake: Lake,  # noqa: ARG001
     current: IcebergTable,
     declared: Table,
     candidates: Sequence[DataFile],
     doomed: str,
-    added: pa.Table,
+    added: pa.Table | str,
     written: Sequence[DataFile] = (),
     progress: Progress | None = None,
     summary: Mapping[str, str] | None = None,
 ) -> Change:
     """A change that drops the rows of ``candidates`` for which the SQL predicate ``doomed`` holds and adds ``added``
-    and the files ``written`` before.
+    (rows, or a relation of SQL) and the files ``written`` before.
 
     ``doomed`` sees the table's columns under the alias ``t``. Rows for which it is null stay.
     """
+    if isinstance(added, pa.Table):
+        connection.register("added", added)
+        added = "added"
     hit: list[DataFile] = []
-    kept: pa.Table | None = None
+    fresh = added
     if candidates:
         source = relation(current, declared, candidates, filename=True)
         found = connection.sql(f"select distinct filename from {source} as t where {doomed}").fetchall()
         names = {name for (name,) in found}
         hit = [f for f in candidates if local_path(f.file_path) in names]
-        if hit:
-            whole = relation(current, declared, hit)
-            kept = rows(connection, f"select * from {whole} as t where not coalesce({doomed}, false)", declared)
-    fresh = added if kept is None else pa.concat_tables([kept, added])
-    return Change(
-        add=[*written, *lake.write(current, in_order(fresh, declared))],
-        remove=hit,
-        progress=progress,
-        summary=summary or {},
-    )
+    if hit:
+        connection.execute(
+            f"""
+            create or replace temp table rewritten as
+            select * from {relation(current, declared, hit)} as t where not coalesce({doomed}, false)
+            union all by name
+            select * from {added}
+            """
+        )
+        fresh = "rewritten"
+    files = unload(connection, current, declared, fresh)
+    return Change(add=[*written, *files], remove=hit, progress=progress, summary=summary or {})
 
 
 def in_order(fresh: pa.Table, declared: Table) -> pa.Table:

@@ -43,4 +43,3 @@ select
     cast(ts as date) as event_dt,
     strftime(ts, '%H') as event_hour
 from {bronze} as bronze
-where {scope}
