@@ -48,8 +48,8 @@ _AUTHORITY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2})([^/\\?#]*)")
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 _SEPARATORS = b" ().+-"
 _MANY_DIGITS = b"0" * 8
-_CACHED_CHARS = 1_024
-_CACHED_TEXTS = 8_192
+_CACHED_CHARS = 512
+_CACHED_TEXTS = 4_096
 
 
 def scrub_url(url: str) -> str:
@@ -60,9 +60,7 @@ def scrub_url(url: str) -> str:
 
 def scrub_text(text: str) -> str:
     """``text``, or ``[redacted]`` if there is personal data in it."""
-    if _surely_clean(text):
-        return text
-    return REDACTED if _personal(text) else text
+    return _known_text(text) if len(text) <= _CACHED_CHARS else _scrub_text(text)
 
 
 def truncate(address: IPv4Address | IPv6Address) -> str:
@@ -106,7 +104,7 @@ def _scrub_url(url: str) -> str:
     if match := _AUTHORITY.match(url):
         scheme, host = match.groups()
         host = host.rpartition("@")[2]
-        start, rest = scheme + scrub_text(host), url[match.end() :]
+        start, rest = scheme + _scrub_text(host), url[match.end() :]
     path, mark, query = rest.partition("?")
     path = "/".join(map(_scrub_piece, path.split("/")))
     if not mark:
@@ -114,16 +112,21 @@ def _scrub_url(url: str) -> str:
     return start + path + mark + "".join(map(_scrub_piece, _PARTS.split(query)))
 
 
+def _scrub_text(text: str) -> str:
+    return REDACTED if not _surely_clean(text) and _personal(text) else text
+
+
 _known_url = lru_cache(maxsize=_CACHED_TEXTS)(_scrub_url)
+_known_text = lru_cache(maxsize=_CACHED_TEXTS)(_scrub_text)
 
 
 def _scrub_piece(piece: str) -> str:
     """One segment of a path, or one ``name=value``, or what stands between two."""
     name, mark, value = piece.partition("=")
     if not mark:
-        return scrub_text(piece)
-    name, told = scrub_text(name), _names_person(name)
-    if value and (told or scrub_text(value) is REDACTED):
+        return _scrub_text(piece)
+    name, told = _scrub_text(name), _names_person(name)
+    if value and (told or _scrub_text(value) == REDACTED):
         value = REDACTED
     return f"{name}={value}"
 

@@ -258,7 +258,7 @@ def test_a_lone_surrogate_costs_one_character_and_not_the_event() -> None:
     assert accepted(body)["ctx"]["locale"] == "a�b"
 
 
-def test_of_two_equal_members_the_last_counts_as_in_bronze() -> None:
+def test_of_two_equal_members_the_last_counts_as_in_the_browser_that_wrote_them() -> None:
     body = raw(sent(seq=1)).replace(b'"seq": 1', b'"seq": 1, "seq": 2')
     assert accepted(body)["seq"] == 2
     denied = raw(sent()).replace(b'"analytics": true', b'"analytics": true, "analytics": false')
