@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chart_platform.local.parts import Part
-from chart_platform.local.processes import die_with_parent, signal_group
+from chart_platform.local.processes import signal_group
+from chart_platform.processes import die_with_parent
 
 State = Literal["waiting", "starting", "running", "restarting", "stopped", "failed"]
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from chart_platform.demo.keys import ensure_demo_keys
 from chart_platform.local.instance import Files, read_json, supervisor_pid
-from chart_platform.local.processes import die_with_parent, free_port
+from chart_platform.local.processes import free_port
+from chart_platform.processes import die_with_parent
 from chart_platform.settings import Settings, get_settings
 
 _ANYWHERE = ("", "0.0.0.0", "::")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chart_platform.local.processes import born
+from chart_platform.processes import is_held
 from chart_platform.settings import Settings
 
 _LONGEST_SOCKET_PATH = 100
@@ -85,19 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def is_claimed(files: Files) -> bool:
     """Whether an instance runs in this home, or is being cleared away."""
-    try:
-        file = os.open(files.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who look at once don't take each other for an instance.
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(file)
+    return is_held(files.lock)
 
 
 def supervisor_pid(files: Files) -> int | None:

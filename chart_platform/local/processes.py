@@ -7,14 +7,11 @@ Belongs here: questions to the system about processes and ports. Does not belong
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +19,6 @@ TOKEN_VARIABLE = "CHART_INSTANCE_TOKEN"
 """Every process of an instance inherits it, however deep it is nested and whichever session or group it moves to."""
 
 _PROC = Path("/proc")
-_PR_SET_PDEATHSIG = 1
 _LISTENING = "0A"
 _ZOMBIE = "Z"
 
@@ -100,22 +96,6 @@ def group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """For ``preexec_fn``: SIGTERM to the child when the calling thread ends, in whatever way. Linux only."""
-    if sys.platform != "linux":
-        return None
-    # Loaded here, because between fork and exec nothing may be imported or allocated that takes a lock.
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
 
 
 def born(pid: int) -> str | None:

@@ -10,7 +10,6 @@ broker's), ``jvm.log`` (what the JVM prints), ``broker.lock`` (one start or stop
 # mypy: untyped-calls-exclude="confluent_kafka"
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import json
@@ -20,23 +19,22 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from chart_platform import processes
 from chart_platform.settings import Settings
 from chart_platform.stream.clients import admin
 from chart_platform.stream.jars import ensure_jars
 
 _JVM_FLAGS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED")
 _POLL_SECONDS = 0.05
-_PR_SET_PDEATHSIG = 1
 
 
 class BrokerError(RuntimeError):
@@ -64,19 +62,7 @@ class LocalBroker:
 
     def running(self) -> bool:
         """Whether the broker process of this home lives (it may still be starting)."""
-        try:
-            file = os.open(self._pid_file, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            # A shared lock, so that two who look at once don't take each other for the broker.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(file)
+        return processes.is_held(self._pid_file)
 
     def start(self, timeout: float = 60.0, *, die_with_parent: bool = False) -> bool:
         """Start it if it does not run, wait until it answers, and say whether this call started it.
@@ -151,7 +137,7 @@ class LocalBroker:
                     # Ctrl-C in the terminal must not reach the broker before those who still write to it.
                     start_new_session=True,
                     pass_fds=(lock,),
-                    preexec_fn=_death_with_parent() if die_with_parent else None,
+                    preexec_fn=processes.die_with_parent() if die_with_parent else None,
                 )
             os.truncate(lock, 0)
             os.pwrite(lock, json.dumps({"pid": self._child.pid, "port": self.settings.kafka_port}).encode(), 0)
@@ -288,21 +274,6 @@ def _check_port(port: int, client_port: int) -> None:
                 f"for clients and {client_port + 1} for its controller: set CHART_KAFKA_PORT to a free pair, or use "
                 f"another Kafka with CHART_KAFKA_BOOTSTRAP_SERVERS."
             ) from error
-
-
-def _death_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    # Loaded here, because between fork and exec nothing may be imported or allocated that takes a lock.
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
 
 
 def _cluster_id(data: Path) -> str:
