@@ -45,8 +45,8 @@ export const init = (config: Config) => {
   });
   if (config.autoPage == false) return;
   const push = history.pushState;
-  history.pushState = function (...args) {
-    push.apply(this, args);
+  history.pushState = (...args) => {
+    push.apply(history, args);
     routed();
   };
   addEventListener("popstate", routed);

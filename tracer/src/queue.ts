@@ -24,7 +24,8 @@ export const waiting = new Map<string, string>();
 
 let store: Storage | undefined;
 let owner: string;
-let known: Set<string>;
+/** What a lock that this page holds, or asked for, is for. */
+let held: Record<string, () => void>;
 let adopted: () => void;
 
 const idOf = (key: string) => key.slice(-ID_LENGTH);
@@ -32,7 +33,7 @@ const idOf = (key: string) => key.slice(-ID_LENGTH);
 /** A page, or a page that came back, owns what it makes from now on. */
 const begin = () => {
   owner = `chart:${uuidv7()}:`;
-  known = new Set();
+  held = {};
 };
 
 export const put = (key: string, text: string) => {
@@ -72,32 +73,43 @@ export const take = (most: number, busy: string[]) => {
   return keys;
 };
 
-/** Become the heir of the owner `name`; at once if it is this page or dead. */
-const watch = (name: string) => {
-  if (known.has(name)) return;
-  known.add(name);
-  const adopt = () => {
-    for (const key of Object.keys(store!)) if (key.startsWith(name)) waiting.set(key, store!.getItem(key)!);
-    adopted();
+/** Does `act` once this page holds the lock `name`, and again at each later call. */
+const hold = (name: string, act: () => void) => {
+  const granted = () => {
+    (held[name] = act)();
     return gone();
   };
-  if (locks) locks.request(name, adopt);
-  else adopt();
+  if (held[name]) held[name]();
+  else {
+    held[name] = () => {}; // asked for
+    if (locks) locks.request(name, granted);
+    else granted();
+  }
 };
 
-/** `key` is in storage; perhaps it is another page's event. */
+/** `key` is in storage: if it is an event, this page is the heir of its owner. */
 export const notice = (key: string) => {
-  if (store && STORED.test(key)) watch(key.slice(0, -ID_LENGTH));
+  const name = key.slice(0, -ID_LENGTH);
+  if (store && STORED.test(key))
+    hold(name, () => {
+      // A page sees what another wrote some time after it got the other's lock, hence looks again at each notice.
+      for (const found of Object.keys(store || {})) if (found.startsWith(name)) waiting.set(found, store!.getItem(found)!);
+      adopted();
+    });
 };
 
 /** From now on events are stored, and those of dead pages adopted; `heir` is called after each adoption. */
 export const open = (storage: Storage | undefined, heir: () => void) => {
-  if (store || !storage) return;
-  store = storage;
+  const name = owner;
   adopted = heir;
-  watch(owner);
-  for (const [key, text] of waiting) put(key, text);
-  Object.keys(store).forEach(notice);
+  if (storage && !store)
+    // Stored sooner, an event could be adopted from under its living owner.
+    hold(name, () => {
+      if (name != owner) return;
+      store = storage;
+      for (const [key, text] of waiting) put(key, text);
+      Object.keys(store).forEach(notice);
+    });
 };
 
 /** Leaves what is stored to whoever comes next. The page may be frozen now, and must hold no lock. */

@@ -9,5 +9,5 @@ import type { Config } from "./types.js";
 import { affiliateClick, chart, consent, flush, identify, track } from "./tracer.js";
 
 (window as unknown as { chart: object }).chart = { init, page, track, chart, affiliateClick, identify, consent, flush, onDrop };
-const settings = document.currentScript!.dataset as Partial<Config>;
-if (settings.writeKey) init({ ...settings } as Config);
+const settings = document.currentScript!.dataset as unknown as Config;
+if (settings.writeKey) init(settings);

@@ -5,7 +5,7 @@
  */
 import type { Campaign } from "./types.js";
 
-const PERSONAL = /mail|phone|pass|token|secret|auth|ssn|iban|^(first|last|user|full)?_?name$|^(api_?)?key$/i;
+const PERSONAL = /mail|phone|pass|token|secret|auth|ssn|iban|name$|^(api_?)?key$/i;
 const ADDRESS = /[^\s/?&=]+(@|%40)[^\s/?&=]+/g;
 const LONE_SURROGATE = /\p{Cs}/gu;
 

@@ -17,8 +17,8 @@ declare const SDK_VERSION: string;
 
 const SESSION = "chart:session";
 const CONSENT = "chart:consent";
-// Only an event that has its visitor and visit begins so: one that has not begins with its type.
-const STAMPED = '{"user"';
+// A tab that gets a lock may still read what storage had before; Web Locks and storage are not ordered.
+const SEEN_BY_ALL_MS = 50;
 
 let storage: Storage | undefined;
 let choice: Consent | undefined;
@@ -32,7 +32,7 @@ let sending: Promise<void> | undefined;
 let busy: string[] = [];
 let most = Infinity;
 let failures = 0;
-let notBefore = 0;
+let resting = false; // as the collector asked
 
 const read = <T>(key: string): T | null | undefined => {
   try {
@@ -50,14 +50,19 @@ const write = (key: string, value: unknown) => {
   }
 };
 
-/** Gives each new event its visitor, visit and number. */
+/** Only an event that has its visitor begins with `{"user"`; one that has not begins with its type. */
+const isStamped = (text: string) => text[2] == "u";
+
+/** Gives each new event its visitor, visit and number. Returns when other tabs can be trusted to see that, too. */
 const stamp = () => {
+  const before = session;
   for (const [key, text] of waiting)
-    if (choice?.analytics && !text.startsWith(STAMPED)) {
+    if (choice?.analytics && !isStamped(text)) {
       const event: ChartEvent = JSON.parse(text);
       latest = Object.assign({ user: { user_id_hash: user, consent: choice } }, visits && visit(event), event);
       put(key, toJson(latest));
     }
+  return session != before && new Promise((resolve) => setTimeout(resolve, SEEN_BY_ALL_MS));
 };
 
 const visit = ({ event_id }: ChartEvent): Partial<ChartEvent> => {
@@ -75,7 +80,7 @@ const stampAlone = async () => {
 
 const url = (path: string) => `${config.collector}/v1/${path}?key=${config.writeKey}`;
 const body = (keys: string[]) => envelope(keys.map((key) => waiting.get(key)!));
-const ready = () => config.collector && choice?.analytics && Date.now() >= notBefore;
+const ready = () => config.collector && choice?.analytics && !resting;
 
 const deliver = async () => {
   await stampAlone();
@@ -99,8 +104,10 @@ const deliver = async () => {
     });
     if (status == 413) most = keys.length / 2;
     else if (keys.some((key) => waiting.has(key))) {
-      notBefore = Date.now() + wait;
-      return later(Math.max(wait, backoff(failures++)));
+      clearTimeout(timer);
+      timer = undefined;
+      resting = wait > 0;
+      return later(wait + backoff(failures++));
     } else {
       failures = 0;
       most *= 2;
@@ -109,14 +116,14 @@ const deliver = async () => {
 };
 
 /** Sends what waits, now; resolves after the attempt. */
-export const flush = () => {
-  clearTimeout(timer);
-  timer = undefined;
-  return (sending ||= deliver().finally(() => (sending = undefined)));
-};
+export const flush = () => (sending ||= deliver().finally(() => (sending = undefined)));
 
 const later = (ms = config.delay ?? 500) => {
-  timer ||= setTimeout(flush, ms);
+  timer ||= setTimeout(() => {
+    timer = undefined;
+    resting = false;
+    flush();
+  }, ms);
 };
 
 /** Acts on what waits as the visitor chose: send it, or forget it here and wherever a dead page left some. */
@@ -159,7 +166,7 @@ export const track = (type: EventType, payload?: Payload) => {
     ts: new Date(timeOf(id)),
     schema_version: SCHEMA_VERSION,
     page_view_id: pageView,
-    metadata: { sdk_version: SDK_VERSION, experiment_keys: config.experimentKeys },
+    metadata: { sdk_version: SDK_VERSION },
     ...payload,
     ctx: { ...context(), ...payload?.ctx },
   });
@@ -201,7 +208,7 @@ export const land = (query: string) => {
 /** Another tab wrote to storage. */
 export const hear = (key: string | null) => {
   if (key == CONSENT) decide();
-  else notice(`${key}`);
+  else if (locks) notice(`${key}`);
 };
 
 /** The page goes away, for good or to return: hand over what a beacon takes, and leave the rest to storage. */

@@ -37,7 +37,6 @@ export interface Config {
   consent?: Consent | undefined;
   /** Variant of the experiment the visitor sees; default: the first `data-chart-variant` of the page. */
   variant?: string | undefined;
-  experimentKeys?: string[] | undefined;
   /** false: page views are sent by `page()` alone. */
   autoPage?: boolean | undefined;
   /** How long events wait for company, ms; default 500. */

@@ -82,7 +82,7 @@ export const openFirefox = async (): Promise<Engine> => {
           return {
             goto: (url, options) => page.goto(url, options),
             evaluate: (action, ...args) =>
-              page.evaluate((source, given) => (0, eval)(`(${source})`)(...given), `${action}`, args as never[]),
+              page.evaluate((source, given) => (0, eval)(`(${source})`)(...given), `${action}`, args as unknown as never[]),
             back: () => page.evaluate(() => history.back()),
             close: () => page.close(),
           };
