@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from chart_platform.defs import alerts, bronze, conversions, gold, maintenance, silver, streams
+from chart_platform.defs import alerts, bronze, conversions, gold, maintenance, profiles, silver, streams
 from chart_platform.defs.resources import Platform, analysts_file, object_store
 
 
@@ -23,11 +23,18 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             conversions.conversions_drop,
             conversions.conversion_intake,
             conversions.conversion_facts,
+            profiles.profile_source,
+            profiles.profiles,
             maintenance.housekeeping,
         ],
-        jobs=[streams.events_to_gold, conversions.conversions_to_gold, maintenance.maintenance_job],
+        jobs=[
+            streams.events_to_gold,
+            conversions.conversions_to_gold,
+            profiles.profiles_to_gold,
+            maintenance.maintenance_job,
+        ],
         sensors=[streams.kafka_sensor, conversions.conversions_sensor, *alerts.alert_sensors],
-        schedules=[maintenance.maintenance_schedule, conversions.conversions_schedule],
+        schedules=[maintenance.maintenance_schedule, conversions.conversions_schedule, profiles.profiles_schedule],
         resources={
             "platform": Platform(),
             "analysts": analysts_file(),
