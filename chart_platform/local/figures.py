@@ -12,12 +12,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chart_platform.local.instance import Files, read_json, replace_text
 from chart_platform.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from chart_platform.contracts.feeds import Feed
+    from chart_platform.lakehouse.lake import Lake
+    from chart_platform.stream.offsets import TopicOffsets
 
 _EVERY_SECONDS = 4.0
 _OUTDATED_SECONDS = 30.0
@@ -53,15 +59,21 @@ def _note_on(settings: Settings) -> None:
     topics = {feed: TopicOffsets(settings, feed.topic) for feed in feeds(settings)}
     while True:
         note: dict[str, Any] = {"pid": os.getpid(), "at": time.time()}
-        note["lag"] = {}
-        for feed, offsets in topics.items():
-            progress = lake.progress(feed.table)
-            lag = offsets.lag(progress.offsets if progress else {})
-            note["lag"] |= {f"{feed.topic}/{partition}": behind for partition, behind in sorted(lag.items())}
+        note["lag"] = lag_by_partition(lake, topics)
         snapshot = lake.load(FACT_FUNNEL).current_snapshot()
         note["gold_at"] = snapshot.timestamp_ms / 1000 if snapshot is not None else None
         replace_text(Files(settings).ready("figures"), json.dumps(note))
         time.sleep(_EVERY_SECONDS)
+
+
+def lag_by_partition(lake: Lake, topics: Mapping[Feed, TopicOffsets]) -> dict[str, int]:
+    """Messages that no table has taken in yet, by ``topic/partition``."""
+    found: dict[str, int] = {}
+    for feed, offsets in topics.items():
+        progress = lake.progress(feed.table)
+        lag = offsets.lag(progress.offsets if progress else {})
+        found |= {f"{feed.topic}/{partition}": behind for partition, behind in sorted(lag.items())}
+    return found
 
 
 def main() -> None:

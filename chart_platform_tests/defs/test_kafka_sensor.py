@@ -14,9 +14,11 @@ from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS
 from chart_platform.defs.resources import Platform
 from chart_platform.defs.streams import JOB_NAME, due, kafka_sensor
 from chart_platform.lakehouse.lake import Lake
+from chart_platform.local.figures import lag_by_partition
 from chart_platform.quality.schemas import audit
 from chart_platform.settings import Settings
 from chart_platform.stream.clients import admin, producer
+from chart_platform.stream.offsets import TopicOffsets
 from chart_platform.transform.source import Intake, take_in
 from chart_platform_tests.conftest import KafkaTopics
 
@@ -140,3 +142,15 @@ def test_loss_in_one_topic_is_told_and_does_not_hold_up_the_other(sensor: Sensor
     assert events is not None and events.offsets == {0: 2, 1: 0}
     with pytest.raises(RuntimeError, match="Kafka no longer holds 2 offsets"):
         sensor.tick()
+
+
+def test_the_lag_of_both_topics_is_told(sensor: Sensor) -> None:
+    sensor.send(events=2, dead_letters=3)
+    settings, lake = sensor.settings, Lake(sensor.settings)
+    topics = {feed: TopicOffsets(settings, feed.topic) for feed in feeds(settings)}
+    events, letters = settings.kafka_topic, settings.kafka_dlq_topic
+    unread = {f"{events}/0": 2, f"{events}/1": 0, f"{letters}/0": 3, f"{letters}/1": 0}
+    assert lag_by_partition(lake, topics) == unread
+    sensor.take(sensor.asked()[0])
+    sensor.send(dead_letters=1)
+    assert lag_by_partition(lake, topics) == dict.fromkeys(unread, 0) | {f"{letters}/0": 1}

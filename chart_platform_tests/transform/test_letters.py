@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chart_platform.contracts.feeds import letters_feed
 from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS
-from chart_platform.lakehouse.lake import StaleWriter
+from chart_platform.lakehouse.lake import Lake, StaleWriter
 from chart_platform.quality.schemas import audit
 from chart_platform.settings import Settings
 from chart_platform.stream.planning import DayBatch, OffsetRange
@@ -163,6 +163,60 @@ def test_a_batch_of_dead_letters_is_taken_once_and_refused_where_it_does_not_con
     with pytest.raises(StaleWriter, match="run ahead"):
         take(home, letters, start=1, again=True)
     assert offsets(home, "edge") == [0, 1, 2]
+
+
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_death_at_any_commit_of_either_feed_loses_and_doubles_nothing(
+    new_home: NewHome, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    letters = [labelled(b"%d" % n, REASON) for n in range(4)]
+    values = [event(n, at(DAY, "09:00:00") + n) if n % 2 else b"broken %d" % n for n in range(6)]
+
+    def pipeline(home: Home) -> None:
+        """Two runs of both feeds, and a rebuild of their day; done again, it goes on where it stopped."""
+        for step in range(2):
+            home.take(DAY, {0: (3 * step, 3 * step + 3)})
+            take(home, letters[2 * step : 2 * step + 2], start=2 * step)
+        day = home.batch(DAY, {0: (0, 6)})
+        reingest_day(home.lake, day, home.read(day), audit)
+        take(home, letters, again=True)
+
+    def fresh() -> Home:
+        home = new_home()
+        for value in values:
+            home.append(0, value, at(DAY, "12:00:00"))
+        return home
+
+    publish = Lake._publish
+    commits = 0
+
+    def counted(self: Lake, *given: Any) -> Any:
+        nonlocal commits
+        commits += 1
+        if commits == fatal and not after:
+            raise Died
+        done = publish(self, *given)
+        if commits == fatal:
+            raise Died
+        return done
+
+    monkeypatch.setattr(Lake, "_publish", counted)
+    fatal, clean = 0, fresh()
+    pipeline(clean)
+    total = commits
+    assert total == 9
+    for fatal in range(1, total + 1):
+        commits, home = 0, fresh()
+        with pytest.raises(Died):
+            pipeline(home)
+        pipeline(home)
+        for table in (BRONZE_EVENTS, BRONZE_DEAD_LETTERS):
+            assert home.multiset(table) == clean.multiset(table), fatal
+            assert home.lake.progress(table) == clean.lake.progress(table)
 
 
 def test_parts_are_bounded_by_bytes_as_well_as_by_rows() -> None:
