@@ -4,7 +4,7 @@ export default defineConfig({
   define: { SDK_VERSION: JSON.stringify("test") },
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 30_000,
+    testTimeout: 120_000,
     hookTimeout: 60_000,
     // One browser at a time: the machines that run this are small.
     fileParallelism: false,

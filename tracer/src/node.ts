@@ -1,5 +1,5 @@
 /** The public functions of the tracer in Node: servers, and the backends of desktop and mobile apps. */
-import { flush, leave, start, track } from "./tracer.js";
+import { flush, leave, rest, start, track } from "./tracer.js";
 import type { NodeConfig, Payload } from "./types.js";
 
 export { onDrop } from "./config.js";
@@ -14,5 +14,5 @@ export const page = (payload?: Payload) => track("page_view", payload);
 export const close = async () => {
   await flush();
   leave(true);
-  await flush();
+  rest();
 };

@@ -90,7 +90,7 @@ const hold = (name: string, act: () => void) => {
 /** `key` is in storage: if it is an event, this page is the heir of its owner. */
 export const notice = (key: string) => {
   const name = key.slice(0, -ID_LENGTH);
-  if (store && STORED.test(key))
+  if (store && name != owner && STORED.test(key))
     hold(name, () => {
       // A page sees what another wrote some time after it got the other's lock, hence looks again at each notice.
       for (const found of Object.keys(store || {})) if (found.startsWith(name)) waiting.set(found, store!.getItem(found)!);

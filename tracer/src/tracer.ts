@@ -32,7 +32,7 @@ let sending: Promise<void> | undefined;
 let busy: string[] = [];
 let most = Infinity;
 let failures = 0;
-let resting = false; // as the collector asked
+let resting = 0; // ms, as the collector asked
 
 const read = <T>(key: string): T | null | undefined => {
   try {
@@ -106,7 +106,7 @@ const deliver = async () => {
     else if (keys.some((key) => waiting.has(key))) {
       clearTimeout(timer);
       timer = undefined;
-      resting = wait > 0;
+      resting = wait;
       return later(wait + backoff(failures++));
     } else {
       failures = 0;
@@ -121,7 +121,7 @@ export const flush = () => (sending ||= deliver().finally(() => (sending = undef
 const later = (ms = config.delay ?? 500) => {
   timer ||= setTimeout(() => {
     timer = undefined;
-    resting = false;
+    resting = 0;
     flush();
   }, ms);
 };
@@ -219,4 +219,10 @@ export const leave = (forGood: boolean) => {
     keys.forEach((key) => waiting.delete(key));
   close();
   if (forGood) settle(waiting.keys(), choice ? "storage" : "consent");
+};
+
+/** No attempt is made any more until the next event. */
+export const rest = () => {
+  clearTimeout(timer);
+  timer = undefined;
 };
