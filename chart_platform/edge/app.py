@@ -60,6 +60,19 @@ _MOST_BYTES_IN_MEMORY = 256 * 1024 * 1024
 # Judging a full batch takes as long as serving hundreds of single events, which must not wait for it.
 _EVENTS_AT_A_TIME = 50
 
+# All headers that say who asks and how; with the query and the address they are what a sender is known by.
+_TELLING = (
+    b"x-write-key",
+    b"authorization",
+    b"origin",
+    b"content-type",
+    b"content-encoding",
+    b"user-agent",
+    b"sec-gpc",
+    b"x-forwarded-for",
+)
+_MOST_SENDERS = 1_024
+
 _LINKS_PATH = "/go/"
 _CLICK_SECONDS = 1.0
 TRACER = Path(__file__).parents[2] / "tracer" / "dist" / "tracer.js"
@@ -101,6 +114,15 @@ class _Results(msgspec.Struct, gc=False):
 _encode = msgspec.json.Encoder().encode
 
 
+class _Sender(msgspec.Struct, frozen=True, gc=False):
+    """What the head of a request says, checked; ``client`` lacks the time, ``readable`` are headers of the answer."""
+
+    allowances: Allowances
+    encoding: bytes
+    client: Client
+    readable: tuple[tuple[bytes, bytes], ...]
+
+
 class Collector:
     """The application of one process, the ``worker``-th of ``workers`` that share the traffic.
 
@@ -120,6 +142,7 @@ class Collector:
         self._acknowledged = Acknowledged()
         self._outlet = Outlet(settings, settings.edge_home / "spill" / f"{worker}")
         self.metrics = Metrics(settings.edge_home / "metrics" / f"{worker}.slots")
+        self._senders: dict[tuple[str | bytes | None, ...], _Sender] = {}
         self._refusals = logs.Occasionally()
         self._bytes_in_memory = 0
         self._serving = False
@@ -188,6 +211,7 @@ class Collector:
 
     async def _keep_house(self) -> None:
         while True:
+            self._senders.clear()
             self._links.refresh()
             self._take_stock()
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
@@ -253,30 +277,39 @@ class Collector:
             return route, self._readable(request, answer)
 
     def _readable(self, request: Request, answer: Answer) -> Answer:
-        """Let the page that asked read the answer. Also a refusal: to a script it would look like an outage otherwise,
-        and be tried for ever. It tells no more than any program could ask for."""
-        origin = request.headers.get(b"origin")
-        if origin is None:
-            answer.headers = (*answer.headers, _VARY)
-        else:
-            answer.headers = (*answer.headers, _VARY, (b"access-control-allow-origin", origin), _EXPOSED)
+        answer.headers += _cors(request)
         return answer
 
     # POST /v1/events
 
     async def _events(self, request: Request) -> Answer:
-        key = self._authorized(request)
-        allowances = self._allowances(request, key)
-        self._take(allowances, 0)
-        encoding = request.encoding()
-        received_ms = _now_ms()
+        sender = self._sender(request)
+        self._take(sender.allowances, 0)
+        client = msgspec.structs.replace(sender.client, received_ms=_now_ms())
         body = await self._body(request)
-        client = self._enricher.client(request.headers.get, request.peer, key, received_ms)
         self._bytes_in_memory += len(body)
         try:
-            return self._readable(request, await self._take_in(body, encoding, allowances, client))
+            answer = await self._take_in(body, sender.encoding, sender.allowances, client)
         finally:
             self._bytes_in_memory -= len(body)
+        answer.headers += sender.readable
+        return answer
+
+    def _sender(self, request: Request) -> _Sender:
+        """Who asks, and how: the same for all requests of a page, and not worth finding out anew within a second."""
+        headers = request.headers
+        told = (request.query, request.peer, *map(headers.get, _TELLING))
+        sender = self._senders.get(told)
+        if sender is None:
+            key = self._authorized(request)
+            allowances = self._allowances(request, key)
+            encoding = request.encoding()
+            client = self._enricher.client(headers.get, request.peer, key, 0)
+            sender = _Sender(allowances, encoding, client, _cors(request))
+            if len(self._senders) >= _MOST_SENDERS:
+                self._senders.clear()
+            self._senders[told] = sender
+        return sender
 
     async def _body(self, request: Request) -> bytes:
         if self._bytes_in_memory > _MOST_BYTES_IN_MEMORY:
@@ -305,8 +338,8 @@ class Collector:
                 await asyncio.sleep(0)
         records = [verdict.record for verdict in verdicts if not isinstance(verdict, Discarded)]
         unavailable = await self._make_durable(records)
-        if unavailable is None and len(verdicts) == 1 and isinstance(only := verdicts[0], Rejected):
-            # One event alone is not parsed before it is judged.
+        if unavailable is None and events == [text] and isinstance(only := verdicts[0], Rejected):
+            # One event alone is not parsed before it is judged, and its dead letter is the whole body.
             reason = only.reasons[0]
             if reason.code == "invalid_json":
                 self.metrics.add("chart_edge_unreadable_total")
@@ -334,29 +367,29 @@ class Collector:
     def _results(self, verdicts: Sequence[Accepted | Rejected | Discarded], unavailable: Unavailable | None) -> Answer:
         acknowledged, add = self._acknowledged, self.metrics.add
         results: list[_Result] = []
+        taken: list[str] = []
         counts: dict[Status, int] = {}
         for index, verdict in enumerate(verdicts):
             status: Status
             reasons: Sequence[Reason] = ()
-            if isinstance(verdict, Discarded):
+            if unavailable is None and isinstance(verdict, Accepted):
+                status = "duplicate" if verdict.event_id in acknowledged else "accepted"
+                taken.append(verdict.event_id)
+            elif isinstance(verdict, Discarded):
                 status, reasons = "discarded", (_WHY_DISCARDED[verdict.why],)
                 add(f'chart_edge_discarded_total{{why="{verdict.why}"}}')
             elif unavailable is not None:
                 status = "retry"
-            elif isinstance(verdict, Rejected):
+            else:
+                assert isinstance(verdict, Rejected)
                 status, reasons = "rejected", verdict.reasons
                 for reason in reasons:
                     add(f'chart_edge_reasons_total{{code="{reason.code}"}}')
-            else:
-                status = "duplicate" if verdict.event_id in acknowledged else "accepted"
             results.append(_Result(index, verdict.event_id, status, reasons))
             counts[status] = counts.get(status, 0) + 1
         for status, count in counts.items():
             add(f'chart_edge_events_total{{result="{status}"}}', count)
-        if unavailable is None:
-            for verdict in verdicts:
-                if isinstance(verdict, Accepted):
-                    acknowledged.add(verdict.event_id)
+        acknowledged.update(taken)
         accepted = counts.get("accepted", 0) + counts.get("duplicate", 0)
         answer = Answer(202, _encode(_Results(accepted, results)))
         if unavailable is not None:
@@ -473,6 +506,13 @@ class Collector:
 def create_app(settings: Settings, worker: int = 0, workers: int = 1) -> Collector:
     """The collector for an ASGI server with lifespan; :func:`chart_platform.edge.serve.serve` is the one with bounds."""
     return Collector(settings, worker, workers)
+
+
+def _cors(request: Request) -> tuple[tuple[bytes, bytes], ...]:
+    """Let the page that asked read the answer. Also a refusal: to a script it would look like an outage otherwise,
+    and be tried for ever. It tells no more than any program could ask for."""
+    origin = request.headers.get(b"origin")
+    return (_VARY,) if origin is None else (_VARY, (b"access-control-allow-origin", origin), _EXPOSED)
 
 
 def _now_ms() -> int:

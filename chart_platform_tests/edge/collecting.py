@@ -69,21 +69,20 @@ class Topic:
         partitions = self._reader.list_topics(name, timeout=30).topics[name].partitions
         self._at = dict.fromkeys(partitions, 0)
         self._name = name
+        self._reader.assign([TopicPartition(name, number, 0) for number in partitions])
 
     def new(self) -> list[Message]:
         """What arrived since, all of it that is durable now."""
         found: list[Message] = []
-        for number, start in self._at.items():
-            _, end = self._reader.get_watermark_offsets(TopicPartition(self._name, number), timeout=30)
-            self._reader.assign([TopicPartition(self._name, number, start)])
-            taken = start
-            while taken < end:
-                message = self._reader.poll(10)
-                assert message is not None and message.error() is None, message
-                if message.offset() < end:
-                    found.append(message)
-                taken = message.offset() + 1
-            self._at[number] = end
+        ends = {
+            number: self._reader.get_watermark_offsets(TopicPartition(self._name, number), timeout=30)[1]
+            for number in self._at
+        }
+        while any(self._at[number] < end for number, end in ends.items()):
+            message = self._reader.poll(30)
+            assert message is not None and message.error() is None, message
+            found.append(message)
+            self._at[message.partition()] = message.offset() + 1
         return found
 
 
