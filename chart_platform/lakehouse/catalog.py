@@ -25,7 +25,7 @@ from chart_platform.contracts.tables import TABLES, Table
 from chart_platform.settings import Settings
 
 ROWS_PER_FILE = "chart.rows-per-file"
-_EVOLUTIONS = 10
+_ATTEMPTS = 10
 _GLUE = "chart_platform.lakehouse.glue.SureGlueCatalog"
 
 
@@ -60,12 +60,7 @@ def ensure_tables(catalog: Catalog, settings: Settings) -> None:
         SchemaContradiction: a table exists with columns that no addition brings to the contract; names them.
     """
     for table in TABLES:
-        name = identifier(settings, table)
-        try:
-            catalog.load_table(name)
-        except NoSuchTableError:
-            _create(catalog, settings, table)
-        _evolve(catalog, settings, table)
+        _bring_to_contract(catalog, settings, table)
 
 
 def _create(catalog: Catalog, settings: Settings, table: Table) -> None:
@@ -118,15 +113,19 @@ def _properties(table: Table) -> dict[str, str]:
     return properties
 
 
-def _evolve(catalog: Catalog, settings: Settings, table: Table) -> None:
-    """Add the declared columns and struct members that the existing table lacks, as optional ones.
+def _bring_to_contract(catalog: Catalog, settings: Settings, table: Table) -> None:
+    """Create the table, or add the declared columns and struct members that it lacks, as optional ones.
 
     Files written before stay as they are: who reads them finds nulls.
     """
-    for _ in range(_EVOLUTIONS):
-        existing = catalog.load_table(identifier(settings, table))
-        declared = _iceberg_schema(catalog, table)
-        missing, different = _compare(existing.schema().as_struct(), declared.as_struct())
+    missing: dict[tuple[str, ...], IcebergType] = {}
+    for _ in range(_ATTEMPTS):
+        try:
+            existing = catalog.load_table(identifier(settings, table))
+        except NoSuchTableError:
+            _create(catalog, settings, table)
+            continue
+        missing, different = _compare(existing.schema().as_struct(), _iceberg_schema(catalog, table).as_struct())
         if different:
             raise SchemaContradiction(
                 f"Table {table.full_name} and its contract differ in {', '.join(sorted(different))}, and only optional "
