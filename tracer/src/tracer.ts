@@ -18,7 +18,7 @@ declare const SDK_VERSION: string;
 const SESSION = "chart:session";
 const CONSENT = "chart:consent";
 // A tab that gets a lock may still read what storage had before; Web Locks and storage are not ordered.
-const SEEN_BY_ALL_MS = 50;
+const SEEN_BY_ALL_MS = 200;
 
 let storage: Storage | undefined;
 let choice: Consent | undefined;

@@ -157,7 +157,7 @@ describe.each([
           chart.chart({ action: "sort", controlId: "leave" + i });
           location.href = "/next" + i;
         }, i);
-        await until(() => tab.evaluate((i) => location.pathname == "/next" + i, i).catch(() => false));
+        await until(() => tab.evaluate((i) => location.pathname == "/next" + i && typeof chart == "object", i).catch(() => false));
       }
       await until(() => collector.controls().length == 10 && collector.of("page_view").length == 11);
       await settleDown();
@@ -210,7 +210,7 @@ describe.each([
       await act(tab, "c", 1);
       await tab.goto(`${site.url}/b`);
       await tab.back();
-      await until(() => tab.evaluate(() => location.pathname == "/a").catch(() => false));
+      await until(() => tab.evaluate(() => location.pathname == "/a" && typeof chart == "object").catch(() => false));
       await act(tab, "d", 1);
       await until(() => collector.kept.size == 5);
       await settleDown();

@@ -25,11 +25,11 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+export const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const FIREFOX = process.env["FIREFOX"] ?? "/usr/bin/firefox-esr";
 export const hasFirefox = existsSync(FIREFOX);
 
-const QUIET = [
+export const QUIET = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",

@@ -140,6 +140,8 @@ export interface Drop {
 export class Site {
   pages = new Map<string, string>();
   drops: Drop[] = [];
+  /** Paths asked for, and what for. */
+  visits: { path: string; purpose: unknown }[] = [];
   port = 0;
   #server: Server | undefined;
 
@@ -159,6 +161,7 @@ export class Site {
 
   async #answer(request: IncomingMessage, response: ServerResponse) {
     const { pathname } = new URL(request.url!, this.url);
+    this.visits.push({ path: pathname, purpose: request.headers["sec-purpose"] });
     if (pathname == "/drops") {
       this.drops.push(JSON.parse(await bodyOf(request)) as Drop);
       return void response.writeHead(204).end();
