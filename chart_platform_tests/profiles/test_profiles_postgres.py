@@ -157,8 +157,10 @@ def test_the_schedule_waits_for_a_source(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("CHART_HOME", str(tmp_path))
     get_settings.cache_clear()
     with (
-        dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance,
-        dg.build_schedule_context(instance=instance, resources={"platform": Platform()}) as context,
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(
+            instance=instance, resources={"platform": Platform()}, repository_def=defs.get_repository_def()
+        ) as context,
     ):
 
         def tick() -> Any:
