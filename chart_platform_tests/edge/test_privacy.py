@@ -85,7 +85,7 @@ def test_parameters_named_for_a_secret_lose_their_value(name: str, value: str, w
         "https://x.example/?t=1793620800123&id=00000000-0000-7000-8000-000000000001&page=2&sort=price",
         "https://x.example/2026/11/02/14-30-00/a;b=1;c?d",
         "https://medium.example/@a.writer/post", "https://cdn.example/lib@1.2.3/x.js", "https://x.example/?v=1.2.3.4&geo=52.5200,13.4050",
-        "https://x.example/?n=4111111111111112", "https://x.example/?n=1234567812345670", "https://x.example/?q=%C3%9Cbersicht%20%25",
+        "https://x.example/?n=4111111111111112", "https://x.example/?n=1234567812345670&m=2999123456000008", "https://x.example/?q=%C3%9Cbersicht%20%25",
         "https://x.example/?monkey=1&keyword=2&author=3&design=4&pinned=5&campaign=6&sid=7", "", "/", "?", "about:blank", "android-app://com.example/",
     ],
 )  # fmt: skip
