@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +184,14 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(m
     st.sampled_from(["edge", "stream"]),
 )  # fmt: skip
 def test_no_bytes_and_no_patch_stop_a_replay(raw: bytes, patch: list[dict[str, Any]], source: str) -> None:
-    (verdict,) = _bench(tuple(map(json.dumps, patch))).judge([letter(raw, source=source)])
+    (verdict,) = Bench(Settings(home=_home()), patch).judge([letter(raw, source=source)])
     assert (verdict.record is not None) + bool(verdict.refused) + (verdict.discarded is not None) == 1
 
 
-def _bench(patch: tuple[str, ...]) -> Bench:
-    return Bench(Settings(), [json.loads(operation) for operation in patch])
+@cache
+def _home() -> Path:
+    """A folder that all examples share."""
+    return Path(tempfile.mkdtemp())
 
 
 def test_the_first_attempt_was_a_dead_letter_with_all_that_a_replay_needs(tmp_path: Path) -> None:
