@@ -319,12 +319,14 @@ class Collector:
         return body
 
     async def _take_in(self, body: bytes, encoding: bytes, allowances: Allowances, client: Client) -> Answer:
+        text = body
         try:
             text = inflate(body, encoding, self._settings.edge_max_body_bytes)
             events, sent_at = cut(text)
         except Unreadable as unreadable:
             self._take(allowances, 1)
-            await self._keep_unreadable(body, client, unreadable.reason)
+            # Unpacked if it could be: that is what someone will want to read and mend.
+            await self._keep_unreadable(text, client, unreadable.reason)
             raise unreadable.refusal() from None
         most = self._settings.edge_max_batch_events
         if len(events) > most:

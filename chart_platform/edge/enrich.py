@@ -88,8 +88,10 @@ class Enricher:
         ``X-Forwarded-For`` is read from the right, as each proxy appends whom it saw: the first address that is no
         trusted proxy's is the sender's. What is further left, the sender may have made up.
         """
+        if not self._trusted:
+            return _normal(peer_ip)
         found = _parsed(peer_ip)
-        forwarded = headers(b"x-forwarded-for") if self._trusted else None
+        forwarded = headers(b"x-forwarded-for")
         if forwarded:
             for hop in reversed(forwarded.decode("latin-1").split(",")[-_MAX_HOPS:]):
                 if found is None or not self._is_trusted(found):
@@ -109,6 +111,12 @@ def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(network.strip(), strict=False) for network in listed.split(",") if network.strip())
     except ValueError as error:
         raise ValueError(f"CHART_EDGE_TRUSTED_PROXIES: {error}. Give networks as 10.0.0.0/8,fd00::/8.") from None
+
+
+@lru_cache(maxsize=_KNOWN_ADDRESSES)
+def _normal(text: str) -> str | None:
+    found = _parsed(text)
+    return None if found is None else str(found)
 
 
 @lru_cache(maxsize=_KNOWN_ADDRESSES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
 
@@ -96,7 +96,7 @@ class Acknowledged:
         number = hash(event_id)
         return number in self._young or number in self._old
 
-    def add(self, event_id: str) -> None:
-        self._young.add(hash(event_id))
+    def update(self, event_ids: Iterable[str]) -> None:
+        self._young.update(map(hash, event_ids))
         if len(self._young) >= self._most:
             self._old, self._young = self._young, set()

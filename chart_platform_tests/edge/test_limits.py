@@ -94,7 +94,7 @@ def test_an_ipv6_customer_is_one_whatever_address_of_theirs_is_used() -> None:
 def test_the_last_ids_are_remembered_and_no_more_than_twice_as_many(ids: list[str]) -> None:
     memory = Acknowledged(most=20)
     for number, one in enumerate(ids):
-        memory.add(one)
+        memory.update([one])
         assert all(recent in memory for recent in ids[max(0, number - 18) : number + 1])
     assert len(memory._young) + len(memory._old) <= 40
     assert "another one" not in memory
