@@ -41,12 +41,13 @@ $(TRACER): tracer/package-lock.json $(wildcard tracer/src/*.ts tracer/scripts/*.
 	cd tracer && npm ci --no-audit --no-fund && npm run build
 	@touch $@
 
-browser: ## Install Chromium, which tests of pages drive, where there is none
-	@command -v chromium >/dev/null || { \
-	  install="apt-get install -y --no-install-recommends chromium"; \
+browser: ## Install Chromium and Firefox, which tests of pages drive, where they are missing
+	@missing=; for name in chromium firefox-esr; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	[ -z "$$missing" ] || { \
+	  install="apt-get install -y --no-install-recommends $$missing"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update && $$install; \
 	  elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo $$install; \
-	  else echo "No chromium found, and no right to install it: the tests that need it will be skipped" >&2; fi; }
+	  else echo "No$$missing found, and no right to install: the tests that need them will be skipped" >&2; fi; }
 
 # exec: Ctrl-C and kill reach the platform itself and not a shell in between, which would leave it behind.
 up: setup ## Start everything: Kafka, Dagster, live traffic (Ctrl-C stops all of it)
@@ -62,12 +63,13 @@ test: setup browser ## Run all tests, and check that the event contract keeps it
 	cd tracer && npm run check && npm test
 	$(BIN)/chart-platform schemas check
 
-check: setup ## Format, lint, types, import rules and the fast tests, in about a minute
+check: setup ## Format, lint, types, import rules, the fast tests, the tracer's size
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not kafka"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not kafka"
+	cd tracer && npm run check
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
