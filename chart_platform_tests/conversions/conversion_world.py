@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,20 +95,26 @@ class World:
 
     def click(self, click_id: str | None, **given: Any) -> dict[str, Any]:
         """A click of the link registry's first link at 11:00, put into the click fact."""
-        row = dict.fromkeys(FACT_AFFILIATE_CLICKS.arrow.names) | {
-            "event_id": f"click-{next(self._numbers)}", "ts": NOON - timedelta(hours=1), "click_id": click_id,
-            "session_id": "visit", "affiliate_link_id": "sitesmith-premium-top", "payout_cents": 9200,
-            "affiliate_network": "plain", "affiliate_context": "signed", "ab_variant": "b",
-        } | given  # fmt: skip
-        row["event_dt"] = row["ts"].date()
-        rows = pa.Table.from_pylist([row], schema=FACT_AFFILIATE_CLICKS.arrow)
-        self.lake.commit(FACT_AFFILIATE_CLICKS, lambda current: Change(add=self.lake.write(current, rows)))
+        (row,) = self.clicks([{"click_id": click_id, **given}])
         return row
+
+    def clicks(self, given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Clicks that differ from the usual one, put into the click fact at once."""
+        usual = dict.fromkeys(FACT_AFFILIATE_CLICKS.arrow.names) | {
+            "ts": NOON - timedelta(hours=1), "session_id": "visit", "affiliate_link_id": "sitesmith-premium-top",
+            "payout_cents": 9200, "affiliate_network": "plain", "affiliate_context": "signed", "ab_variant": "b",
+        }  # fmt: skip
+        made = [usual | {"event_id": f"click-{next(self._numbers)}"} | one for one in given]
+        for row in made:
+            row["event_dt"] = row["ts"].date()
+        rows = pa.Table.from_pylist(made, schema=FACT_AFFILIATE_CLICKS.arrow)
+        self.lake.commit(FACT_AFFILIATE_CLICKS, lambda current: Change(add=self.lake.write(current, rows)))
+        return made
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
         connection = connect(self.settings)
         current = self.lake.load(table)
-        order = ", ".join(table.sort_by)
+        order = ", ".join([*table.sort_by, *table.key])
         source = relation(current, table, self.lake.files(current))
         found: list[dict[str, Any]] = connection.sql(f"from {source} order by {order}").to_arrow_table().to_pylist()
         connection.close()
