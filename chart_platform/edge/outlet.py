@@ -35,13 +35,13 @@ from chart_platform.stream.clients import producer
 
 RETRY_AFTER_SECONDS = 5
 
-_LINGER_MS = 3
+_LINGER_MS = 5
 _POLL_SECONDS = 0.001
 _QUEUE_MESSAGES = 100_000
 _QUEUE_KILOBYTES = 128 * 1024
 _WINDOW_RECORDS = 2_000
 _WINDOW_BYTES = 2 * 1024 * 1024
-# While Kafka is not known to answer: what is in flight when it doesn't may arrive twice.
+# To begin with, and after a failure: what is in flight when Kafka doesn't confirm may arrive twice.
 _PROBE_RECORDS = 50
 _PROBE_SECONDS = 0.25
 _LEAST_ROOM_BYTES = 64 * 1024
@@ -118,11 +118,15 @@ class Outlet:
         self._breaker_open = False
         self._refused_until = 0.0
         self._closing = False
-        # Keys of the records that this process has in its spill, with their number.
+        # Keys of the records that this process has in its spill, with their number; keys of those that are being sent
+        # from there; what waits for these.
         self._behind: dict[bytes, int] = {}
+        self._draining: set[bytes] = set()
+        self._waiting: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
         self._pending: list[tuple[Sequence[Record], bytes, asyncio.Future[None]]] = []
         self._pending_bytes = 0
         self._committing = False
+        self._window_records = _PROBE_RECORDS
         self._counts = dict.fromkeys(("delivered", "spilled", "drained", "unavailable", "outages", "producers"), 0)
 
     async def start(self) -> None:
@@ -148,7 +152,7 @@ class Outlet:
         """Counts since the start (records; ``outages`` of Kafka; ``producers`` made), and what is held at the moment."""
         return {
             **self._counts,
-            "outstanding_requests": len(self._outstanding),
+            "outstanding_requests": len(self._outstanding) + len(self._waiting),
             "breaker_open": self._breaker_open,
             "backlog_records": sum(self._behind.values()),
             "backlog_bytes": self._spill.backlog_bytes + self._pending_bytes,
@@ -166,12 +170,38 @@ class Outlet:
             return self._gone(records)
         if self._breaker_open:
             return self._keep(records)
-        if self._behind:
-            queued = [record for record in records if record.key in self._behind]
-            if queued:
-                straight = [record for record in records if record.key not in self._behind]
-                return self._both(self._send(straight), self._keep(queued)) if straight else self._keep(queued)
+        if self._behind or self._draining:
+            return self._queue(records)
         return self._send(records)
+
+    def _queue(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        """Behind what the spill has of the same keys: there, or until the window with the last of it is confirmed."""
+        queued, straight, wait = [], [], False
+        for record in records:
+            if record.key in self._behind or record.key in self._draining:
+                queued.append(record)
+                wait = wait or record.key in self._draining
+            else:
+                straight.append(record)
+        if not queued:
+            return self._send(straight)
+        if wait:
+            # Not to the spill, or a busy key would never get out of it.
+            behind = self._loop.create_future()
+            self._waiting.append((queued, behind))
+        else:
+            behind = self._keep(queued)
+        return self._both(self._send(straight), behind) if straight else behind
+
+    def _release(self) -> None:
+        """Those that waited for a window go on, in their order."""
+        self._draining.clear()
+        waiting, self._waiting = self._waiting, []
+        for records, future in waiting:
+            if self._breaker_open or any(record.key in self._behind for record in records):
+                self._keep(records, future)
+            else:
+                self._send(records, future)
 
     def spill(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """Resolves when all are fsynced here, whatever Kafka does; they are sent on promptly. Fails as ``submit`` does."""
@@ -195,8 +225,9 @@ class Outlet:
 
     # To Kafka.
 
-    def _send(self, records: Sequence[Record]) -> asyncio.Future[None]:
-        future = self._loop.create_future()
+    def _send(self, records: Sequence[Record], future: asyncio.Future[None] | None = None) -> asyncio.Future[None]:
+        if future is None:
+            future = self._loop.create_future()
         ticket = _Ticket(self, records, future)
         produce = self._producer.produce
         sent = 0
@@ -224,12 +255,16 @@ class Outlet:
             self._outstanding[ticket] = None
             self._open(error.args[0])
             return ticket.future
-        rest = self._keep(ticket.records[sent:])
         if not sent:
-            return rest
-        ticket.records, ticket.left = ticket.records[:sent], sent
+            return self._keep(ticket.records, ticket.future)
+        # The spill has the second half; what was to be told of all is told when both are done.
+        rest, first = self._keep(ticket.records[sent:]), self._loop.create_future()
+        both = self._both(first, rest)
+        both.add_done_callback(partial(_pass_on, ticket.future))
+        ticket.records, ticket.left, whole = ticket.records[:sent], sent, ticket.future
+        ticket.future = first
         self._outstanding[ticket] = None
-        return self._both(ticket.future, rest)
+        return whole
 
     def _delivered(self, ticket: _Ticket) -> None:
         del self._outstanding[ticket]
@@ -371,8 +406,7 @@ class Outlet:
             log.error("%s", error)
         for records, _, future in group:
             if error is not None:
-                for record in records:
-                    self._catch_up(record)
+                self._catch_up(records)
                 self._refuse(records, future, str(error))
                 continue
             self._counts["spilled"] += len(records)
@@ -406,10 +440,12 @@ class Outlet:
         while True:
             self._wake.clear()
             try:
-                limit = _PROBE_RECORDS if self._breaker_open else _WINDOW_RECORDS
-                window = await self._on_disk(self._spill.read, limit, _WINDOW_BYTES)
+                window = await self._on_disk(self._spill.read, self._window_records, _WINDOW_BYTES)
                 if window is not None:
-                    sent = await self._send_on(window)
+                    try:
+                        sent = await self._send_on(window)
+                    finally:
+                        self._release()
                 elif self._breaker_open:
                     sent = await self._kafka_answers()
                 else:
@@ -424,8 +460,11 @@ class Outlet:
                 await asyncio.sleep(RETRY_AFTER_SECONDS)
                 continue
             if not sent:
+                self._window_records = _PROBE_RECORDS
                 await asyncio.sleep(_PROBE_SECONDS)
-            elif self._breaker_open:
+                continue
+            self._window_records = min(_WINDOW_RECORDS, 2 * self._window_records)
+            if self._breaker_open:
                 self._breaker_open = False
                 log.warning("Kafka confirms again: %d bytes of the spill follow.", self._spill.backlog_bytes)
 
@@ -456,6 +495,9 @@ class Outlet:
     async def _send_window(self, window: Window) -> dict[int, KafkaError]:
         """What Kafka did not confirm, by index; empty when it has all."""
         reports = _Reports(len(window.records), self._loop.create_future())
+        if window.appended_here:
+            self._catch_up(window.records)
+            self._draining.update(record.key for record in window.records if record.key is not None)
         for index, record in enumerate(window.records):
             report = partial(reports.add, index)
             while True:
@@ -470,9 +512,6 @@ class Outlet:
                 except KafkaException as error:
                     report(error.args[0])
                 break
-            if window.appended_here:
-                # Behind it in the producer's queue is as good as behind it in the spill, and waits for no disk.
-                self._catch_up(record)
         self._keep_ticking()
         return await reports.all
 
@@ -485,14 +524,15 @@ class Outlet:
             return False
         return True
 
-    def _catch_up(self, record: Record) -> None:
-        """It is not in the spill any more, or on its way from there."""
-        if (key := record.key) is not None:
-            left = self._behind.get(key, 0) - 1
-            if left > 0:
-                self._behind[key] = left
-            else:
-                self._behind.pop(key, None)
+    def _catch_up(self, records: Sequence[Record]) -> None:
+        """They are not in the spill any more, or on their way from there."""
+        for record in records:
+            if (key := record.key) is not None:
+                left = self._behind.get(key, 0) - 1
+                if left > 0:
+                    self._behind[key] = left
+                else:
+                    self._behind.pop(key, None)
 
     def _fall_behind(self, window: Window) -> None:
         """Kafka didn't take the window: what follows has to wait for its second try."""
@@ -506,6 +546,16 @@ class Outlet:
 
     def _under_way(self) -> bool:
         return bool(self._outstanding or self._committing or self._spill.backlog_bytes)
+
+
+def _pass_on(to: asyncio.Future[None], done: asyncio.Future[None]) -> None:
+    error = None if done.cancelled() else done.exception()
+    if to.done():
+        return
+    if error is not None:
+        to.set_exception(error)
+    else:
+        to.set_result(None)
 
 
 async def _all(*parts: asyncio.Future[None]) -> None:
