@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,8 @@ def _read(file: Path) -> DemoKeys | None:
 
 
 def _are_good(settings: Settings, keys: DemoKeys) -> bool:
-    store = KeyStore.load(keys_file(settings))
+    store, now = KeyStore.load(keys_file(settings)), datetime.now(UTC)
     site, traffic = (store.find(secret.encode()) for secret in keys)
-    return site is not None and all(map(site.allows, demo_origins(settings))) and traffic is not None
+    if site is None or traffic is None or not (site.is_valid(now) and traffic.is_valid(now)):
+        return False
+    return all(map(site.allows, demo_origins(settings)))

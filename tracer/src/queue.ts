@@ -59,13 +59,16 @@ export const settle = (keys: Iterable<string>, reason?: DropReason | false) => {
   if (reason && gone[0]) lost(reason, gone.map(idOf));
 };
 
-/** The keys of the next request, oldest first: `most` of them or fewer, none of `busy`, within the bytes of a request. */
+/** Only an event that has its visitor begins with `{"user"`, and so comes after this; one that has not begins with its type. */
+export const STAMPED = '{"u';
+
+/** The keys of the next request, oldest first: `most` stamped ones or fewer, none of `busy`, within the bytes of a request. */
 export const take = (most: number, busy: string[]) => {
   const keys: string[] = [];
   let bytes = 0;
   for (const [key, text] of waiting)
     if (Date.now() - timeOf(idOf(key)) > LONGEST_WAIT_MS) settle([key], "expired");
-    else if (!busy.includes(key)) {
+    else if (!busy.includes(key) && text > STAMPED) {
       bytes += new Blob([text]).size;
       if (keys[0] && (bytes > MOST_BYTES || keys.length >= most)) break;
       keys.push(key);

@@ -7,7 +7,7 @@ import { beacon, context, decided, denied, locks, storageOf, visits } from "#pla
 import { config, lost } from "./config.js";
 import { SCHEMA_VERSION, type ChartEvent } from "./event.js";
 import { timeOf, uuidv7 } from "./ids.js";
-import { add, close, notice, open, put, settle, take, waiting } from "./queue.js";
+import { add, close, notice, open, put, settle, STAMPED, take, waiting } from "./queue.js";
 import { advance, type Session } from "./session.js";
 import { campaignOf, cleanUrl, toJson } from "./text.js";
 import { backoff, envelope, fateOf, retryAfter } from "./transport.js";
@@ -50,14 +50,11 @@ const write = (key: string, value: unknown) => {
   }
 };
 
-/** Only an event that has its visitor begins with `{"user"`; one that has not begins with its type. */
-const isStamped = (text: string) => text[2] == "u";
-
 /** Gives each new event its visitor, visit and number. Returns when other tabs can be trusted to see that, too. */
 const stamp = () => {
   const before = session;
   for (const [key, text] of waiting)
-    if (choice?.analytics && !isStamped(text)) {
+    if (choice?.analytics && text < STAMPED) {
       const event: ChartEvent = JSON.parse(text);
       latest = Object.assign({ user: { user_id_hash: user, consent: choice } }, visits && visit(event), event);
       put(key, toJson(latest));
@@ -127,9 +124,10 @@ const later = (ms = config.delay ?? 500) => {
 };
 
 /** Acts on what waits as the visitor chose: send it, or forget it here and wherever a dead page left some. */
-const obey = () => {
+const obey = async () => {
   if (choice!.analytics) {
-    stampAlone();
+    // In this order: a request under way takes what is stamped, and what is not yet must find a timer after that.
+    await stampAlone();
     later();
   } else settle(waiting.keys(), "consent");
 };
