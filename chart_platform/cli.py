@@ -13,12 +13,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -28,6 +28,9 @@ from rich.text import Text
 
 from chart_platform.edge.commands import keys
 from chart_platform.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from chart_platform.simulator import Message
 
 app = typer.Typer(
     help="Clickstream data platform for product-comparison pages: Kafka in, Iceberg out, every event accounted for.",
@@ -41,6 +44,10 @@ app.add_typer(keys, name="keys")
 
 _err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON on standard output.")]
+Through = Annotated[
+    Literal["collector", "kafka"] | None,
+    typer.Option(help="Post the events over HTTP, as browsers do, or write them to the topic. [default: collector]"),
+]
 
 
 def _plain_errors() -> tuple[type[BaseException], ...]:
@@ -109,6 +116,25 @@ def _use_home(home: Path) -> Settings:
     return get_settings()
 
 
+def _send_simulated(
+    settings: Settings, through: str, messages: Iterable[Message], advance: Callable[[int], None]
+) -> int:
+    """Send labelled messages, made in the form for where they enter; how many. The collector must judge as labelled."""
+    if through == "kafka":
+        from chart_platform.simulator.send import send
+
+        return send(messages, settings, on_progress=lambda report: advance(report.sent)).sent
+    from chart_platform.local.collector import ensure_collector
+    from chart_platform.simulator.post import post
+
+    with ensure_collector(settings) as (url, key):
+        report = post(messages, url, key, on_progress=lambda report: advance(report.sent))
+    if report.surprises:
+        answers = ", ".join(f"{count} × {surprise}" for surprise, count in report.surprises.items())
+        raise RuntimeError(f"The collector answered other than the messages' labels expect: {answers}.")
+    return report.sent
+
+
 @app.command()
 def up() -> None:
     """Start the whole platform: Kafka, Dagster and live simulated traffic. Ctrl-C stops all of it."""
@@ -167,6 +193,7 @@ def demo(
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use a new CHART_HOME in a temporary folder.")] = False,
     end: Annotated[str | None, typer.Option(help="Day after the history's last (YYYY-MM-DD); default: today.")] = None,
+    through: Through = None,
     as_json: Json = False,
 ) -> None:
     """Simulate, ingest and build to gold through the Dagster assets, print the accounting, leave all queryable."""
@@ -174,30 +201,37 @@ def demo(
     from chart_platform.pipeline import run_until_current
     from chart_platform.quality.verify import verify as recount
     from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
-    from chart_platform.simulator.send import send
 
     until = _day(end, "--end") if end else datetime.now(UTC).date()
     settings = _use_home(Path(tempfile.mkdtemp(prefix="chart-demo-"))) if fresh else get_settings()
+    way = through or settings.simulate_through
     config = SimulationConfig(
-        seed=seed, events=events, days=days, end=until, faults=FaultRates.default() if faults else FaultRates.none()
+        seed=seed,
+        events=events,
+        days=days,
+        end=until,
+        faults=FaultRates.default() if faults else FaultRates.none(),
+        form="client" if way == "collector" else "topic",
     )
     began = time.monotonic()
     truth_file = settings.root / "truth" / f"demo-seed{seed}-{events}.ndjson"
     truth_file.parent.mkdir(parents=True, exist_ok=True)
     with _kafka(settings):
         with GroundTruthWriter(truth_file) as writer, _bar("simulate", events, as_json) as advance:
-            sent = send(writer.recorded(generate(config)), settings, on_progress=lambda r: advance(r.sent))
+            sent = _send_simulated(settings, way, writer.recorded(generate(config)), advance)
             truth = writer.summary()
         with _bar("ingest to gold", None, as_json) as advance:
             report = run_until_current(settings, lambda r, _left: advance(r.messages))
-        with _bar("verify", sent.sent, as_json) as advance:
+        with _bar("verify", sent, as_json) as advance:
             verification = recount(Lake(settings), lambda done, _total: advance(done))
     result = {
         "home": str(settings.root),
         "seconds": round(time.monotonic() - began, 1),
-        "sent": sent.sent,
+        "sent": sent,
         "truth_file": str(truth_file),
-        "truth": {key: truth[key] for key in ("sent", "accepted", "duplicates", "dead_letters", "payout_cents")},
+        "truth": {
+            key: truth[key] for key in ("sent", "accepted", "duplicates", "dead_letters", "discarded", "payout_cents")
+        },
         "runs": report.runs,
         "failed_checks": report.failed_checks,
         "verification": verification.to_dict(),
@@ -206,7 +240,7 @@ def demo(
         _print_json(result)
     else:
         _show_verification(verification)
-        print(f"{sent.sent:,} messages to gold in {result['seconds']} s, {report.runs} runs. Home: {settings.root}")
+        print(f"{sent:,} messages to gold in {result['seconds']} s, {report.runs} runs. Home: {settings.root}")
         print(f'Query it: CHART_HOME={settings.root} chart-platform sql "select * from gold.fact_funnel limit 5"')
     sys.exit(0 if verification.ok and not report.failed_checks else 1)
 
@@ -369,24 +403,32 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Add labelled faults.")] = False,
     truth: Annotated[Path | None, typer.Option(help="Write the ground truth here (NDJSON).")] = None,
+    through: Through = None,
     as_json: Json = False,
 ) -> None:
-    """Send simulated history to Kafka and nothing else; run `ingest` afterwards."""
+    """Send simulated history, through the collector or straight to Kafka, and nothing else; run `ingest` afterwards."""
     from chart_platform.simulator import FaultRates, GroundTruthWriter, SimulationConfig, generate
-    from chart_platform.simulator.send import send
 
     settings = get_settings()
     rates = FaultRates.default() if faults else FaultRates.none()
-    config = SimulationConfig(seed=seed, events=events, days=days, end=datetime.now(UTC).date(), faults=rates)
+    way = through or settings.simulate_through
+    config = SimulationConfig(
+        seed=seed,
+        events=events,
+        days=days,
+        end=datetime.now(UTC).date(),
+        faults=rates,
+        form="client" if way == "collector" else "topic",
+    )
     target = truth or settings.root / "truth" / f"seed{seed}-{events}.ndjson"
     target.parent.mkdir(parents=True, exist_ok=True)
     with _kafka(settings), GroundTruthWriter(target) as writer, _bar("simulate", events, as_json) as advance:
-        sent = send(writer.recorded(generate(config)), settings, on_progress=lambda r: advance(r.sent))
+        sent = _send_simulated(settings, way, writer.recorded(generate(config)), advance)
         summary = writer.summary()
     if as_json:
-        _print_json({"sent": sent.sent, "truth_file": str(target), "truth": summary})
+        _print_json({"sent": sent, "truth_file": str(target), "truth": summary})
     else:
-        print(f"sent {sent.sent:,} messages; ground truth in {target}")
+        print(f"sent {sent:,} messages; ground truth in {target}")
 
 
 @app.command()
