@@ -52,6 +52,9 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 
 
+_HEAD_TOO_LARGE = f"The request line and headers have more than {HEAD_BYTES} bytes."
+
+
 class _HeadTooLarge(Exception):
     """A request line with headers of more than HEAD_BYTES."""
 
@@ -60,37 +63,66 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the bounds it lacks: on connections, and on the size and time of a request's head."""
 
     head_seconds: float
+    _in_head = False
     _head_bytes = 0
+    _unparsed_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
         if len(self.connections) > _MOST_CONNECTIONS:
             self._refuse(503, "busy", "Too many connections; try again.", b"retry-after: 5\r\n")
             return
         self._await_head()
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but that the connection's one timer looks whether it is idle: none is set for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
+    def _close_if_idle(self) -> None:
+        left = float(self.timeout_keep_alive)
+        if self.cycle is None or self.cycle.response_complete:
+            left -= self.loop.time() - self._idle_since
+            if left <= 0:
+                self.transport.close()
+                return
+        self._idle_timer = self.loop.call_later(left, self._close_if_idle)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._idle_timer.cancel()
         self._head_is_here()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        goes_on = self._in_head
         super().data_received(data)
         if self.parser is None or self.transport.is_closing():
             return
-        if self._between_requests():
+        if goes_on and self._in_head:
             # Of a header that hasn't ended yet the parser says nothing.
-            self._head_bytes += len(data)
-            if self._head_bytes > 2 * HEAD_BYTES:
-                self._refuse(431, "head_too_large", f"The head has more than {HEAD_BYTES} bytes.")
-            elif self._head_timer is None:
-                self._await_head()
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > HEAD_BYTES:
+                self._refuse(431, "head_too_large", _HEAD_TOO_LARGE)
+                return
+        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            # Also for the rest of a body that was answered early: whoever dribbles must come to an end.
+            self._await_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
+        self._in_head = True
+        self._head_bytes = self._unparsed_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -101,6 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._head_is_here()
         super().on_headers_complete()
         # Its task has not begun yet.
@@ -108,15 +141,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, _: str) -> None:
         if self._head_bytes > HEAD_BYTES:
-            self._refuse(431, "head_too_large", f"The head has more than {HEAD_BYTES} bytes.")
+            self._refuse(431, "head_too_large", _HEAD_TOO_LARGE)
         else:
             self._refuse(400, "bad_request", "That is no HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing is wrong: HTTP goes on as if nobody had asked."""
-
-    def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -157,6 +157,18 @@ def test_a_flood_of_headers_and_what_is_no_http_are_refused(
     assert collector.is_ready()
 
 
+def test_the_rest_of_a_body_that_was_refused_early_is_not_taken_for_a_head(collector: Collecting) -> None:
+    """The refusal comes with the head; a client that goes on sending must find the connection as it was."""
+    size = 4 * MEGABYTE
+    head = f"POST /v1/events?key={collector.server_key} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
+    connection = collector.raw(head.encode())
+    assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+    for _ in range(size // 65536):
+        connection.sendall(bytes(65536))
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert received(connection).startswith(b"HTTP/1.1 200")
+
+
 def test_a_head_just_within_the_bound_is_served(collector: Collecting) -> None:
     answer = collector.client.get("/healthz", headers={"x-long": "y" * (serve.HEAD_BYTES - 1_000)})
     assert answer.status_code == 200
