@@ -65,7 +65,8 @@ class Topic:
     """Reads a topic on from where it was read last."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._reader = consumer(settings)
+        # Questions for offsets queue up behind a fetch that waits for messages.
+        self._reader = consumer(settings, **{"fetch.wait.max.ms": 5})
         partitions = self._reader.list_topics(name, timeout=30).topics[name].partitions
         self._at = dict.fromkeys(partitions, 0)
         self._name = name

@@ -82,7 +82,7 @@ def topics(collector: Collecting) -> tuple[Topic, Topic]:
     return collector.events(), collector.dead_letters()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=bodies, encoding=st.sampled_from(list(PACK)), break_encoding=st.integers(0, 20), gpc=st.integers(0, 15))
 @example(b"[]", None, 0, 0)
 @example(b'[{},{"a":"\\ud800"},1]', "gzip", 0, 0)
