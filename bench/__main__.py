@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import incremental, ingest, report
+from bench import edge, incremental, ingest, report
 from bench.contenders import CONTENDERS, OURS
 from bench.measure import WorkFailed, measure
 from bench.traffic import Traffic, broker, fill, messages
@@ -21,7 +21,8 @@ from chart_platform.stream.offsets import TopicOffsets
 
 _ROOT = Path(__file__).parents[1]
 _WARM_UP = "bench.warm-up"
-_PARTS = ("ingest", "model", "profile", "incremental")
+_PARTS = ("ingest", "model", "profile", "incremental", "edge")
+_BY_SIZE = {"ingest", "model", "profile"}
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chart-bench-", dir=options.scratch) as scratch:
         folder = Path(scratch)
         with broker(folder / "broker") as settings:
-            if parts != ["incremental"]:
+            if _BY_SIZE & set(parts):
                 fill(settings, _WARM_UP, messages(2_000))
                 sizes = [True, False] if options.lean == "both" else [options.lean == "yes"]
                 for lean in sizes:
@@ -43,6 +44,11 @@ def main() -> int:
                 _say("incremental run on one day and on many days of history")
                 results["incremental"] = incremental.compare(
                     settings, folder, options.days, options.events_a_day, options.repeat, _say
+                )
+            if "edge" in parts:
+                _say("collector: single events and batches, in turns, then a steady rate")
+                results["edge"] = edge.compare(
+                    settings, folder, options.edge_seconds, options.edge_steady_seconds, options.repeat, _say
                 )
     file = report.save(results, what)
     _say(f"written: {file.relative_to(_ROOT)} and {report.PAGE.relative_to(_ROOT)}")
@@ -118,7 +124,9 @@ def _rows(results: dict[str, Any], size: str) -> list[dict[str, Any]]:
 def _machine() -> dict[str, Any]:
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=_ROOT)
-    packages = ("confluent-kafka", "dlt", "duckdb", "msgspec", "orjson", "polars", "pyarrow", "pyiceberg")
+    packages = (
+        "confluent-kafka", "dlt", "duckdb", "fastapi", "msgspec", "orjson", "polars", "pyarrow", "pyiceberg", "uvicorn",
+    )  # fmt: skip
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.processor(),
@@ -143,6 +151,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--days", type=int, default=30, help="days of the long history of the incremental benchmark")
     parser.add_argument("--events-a-day", type=int, default=20_000, help="events a day in both histories")
+    parser.add_argument("--edge-seconds", type=float, default=5.0, help="how long each turn loads the collector")
+    parser.add_argument("--edge-steady-seconds", type=float, default=30.0, help="how long the steady rate lasts")
     parser.add_argument("--scratch", type=Path, help="where the temporary files go; default: the system's place")
     options = parser.parse_args()
     if unknown := set(options.only) - set(_PARTS):

@@ -284,9 +284,8 @@ class Collector:
 
     async def _events(self, request: Request) -> Answer:
         sender = self._sender(request)
-        self._take(sender.allowances, 0)
         client = msgspec.structs.replace(sender.client, received_ms=_now_ms())
-        body = await self._body(request)
+        body = await self._body(request, sender.allowances)
         self._bytes_in_memory += len(body)
         try:
             answer = await self._take_in(body, sender.encoding, sender.allowances, client)
@@ -311,10 +310,14 @@ class Collector:
             self._senders[told] = sender
         return sender
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, allowances: Allowances) -> bytes:
         if self._bytes_in_memory > _MOST_BYTES_IN_MEMORY:
             raise Refused(503, "busy", "Too much is under way; send it again.", _RETRY_AFTER_SECONDS)
-        body = await request.body(self._settings.edge_max_body_bytes, self._settings.edge_body_timeout_seconds)
+        body = request.whole_body(self._settings.edge_max_body_bytes)
+        if body is None:
+            # What won't be taken need not be waited for.
+            self._take(allowances, 0)
+            body = await request.body(self._settings.edge_max_body_bytes, self._settings.edge_body_timeout_seconds)
         self.metrics.add("chart_edge_body_bytes_total", len(body))
         return body
 
@@ -404,10 +407,11 @@ class Collector:
 
     async def _sign_links(self, request: Request) -> Answer:
         key = self._authorized(request)
-        self._take(self._allowances(request, key), 1)
+        allowances = self._allowances(request, key)
+        self._take(allowances, 1)
         encoding = request.encoding()
         try:
-            body = inflate(await self._body(request), encoding, self._settings.edge_max_body_bytes)
+            body = inflate(await self._body(request, allowances), encoding, self._settings.edge_max_body_bytes)
             signed = self._signer.answer(body, self._links, self._settings.edge_base_url, time.time())
         except Unreadable as unreadable:
             raise unreadable.refusal() from None

@@ -120,6 +120,15 @@ class Request:
         parameter = self.parameter("key")
         return parameter.encode("latin-1", "replace") if parameter is not None else None
 
+    def whole_body(self, most_bytes: int) -> bytes | None:
+        """The body as :meth:`body` gives it, if all of it is here with the head: nearly every one is, and a timer would
+        cost more than all else that is done with it."""
+        whole: Callable[[], bytes | None] | None = self.scope.get(WHOLE_BODY)
+        body = whole() if whole is not None else None
+        if body is not None and len(body) > most_bytes:
+            raise _too_large(most_bytes)
+        return body
+
     async def body(self, most_bytes: int, timeout_seconds: float) -> bytes:
         """The body as it was sent, still compressed.
 
@@ -130,12 +139,6 @@ class Request:
         declared = self.headers.get(b"content-length")
         if declared is not None and int(declared) > most_bytes:
             raise _too_large(most_bytes)
-        whole: Callable[[], bytes | None] | None = self.scope.get(WHOLE_BODY)
-        if whole is not None and (body := whole()) is not None:
-            # Nearly every body is here with its head, and a timer would cost more than all else that is done with it.
-            if len(body) > most_bytes:
-                raise _too_large(most_bytes)
-            return body
         more: list[bytes] = []
         size = 0
         try:

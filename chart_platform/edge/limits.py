@@ -56,8 +56,13 @@ class Limits:
 
         ``now`` is of a monotonic clock.
         """
-        buckets = [self._bucket(name, rate, now) for name, rate in allowances if rate]
-        seconds = max((bucket.wait(now) for bucket in buckets), default=0.0)
+        seconds = 0.0
+        buckets = []
+        for name, rate in allowances:
+            if rate:
+                bucket = self._bucket(name, rate, now)
+                buckets.append(bucket)
+                seconds = max(seconds, bucket.wait(now))
         if seconds:
             return math.ceil(seconds)
         for bucket in buckets:
