@@ -99,7 +99,7 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
         if is_incremental(context):
             results = model.run(lake, audit)
         else:
-            results = model.run(lake, audit, [day], only=[_TABLES[key].full_name for key in wanted])
+            results = model.run(lake, audit, day, only=[_TABLES[key].full_name for key in wanted])
     except (DbtFailed, ContractBreach) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     for key in wanted:

@@ -38,6 +38,9 @@ def configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None
     connection.execute(f"set threads = {settings.duckdb_threads}")
     connection.execute(f"set temp_directory = '{quote(str(spill))}'")
     connection.execute("set preserve_insertion_order = false")
+    # DuckDB takes files whose schema it is told (`relation`) for one row, and would hold the larger side of a join in
+    # memory. Without this it holds the side on the right.
+    connection.execute("set disabled_optimizers = 'build_side_probe_side'")
     if settings.warehouse_url.startswith("s3://"):
         connection.register_filesystem(_s3_filesystem(settings))
 

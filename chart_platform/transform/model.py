@@ -1,6 +1,6 @@
 """One run of the dbt models: what they are given, and how what they return is committed.
 
-A run takes in every message that a derived table lacks (incremental), or computes whole days again (rebuild). All
+A run takes in every message that a derived table lacks (incremental), or computes one day again (rebuild). All
 tables of a run see one snapshot of silver.events; each table's commit is refused if another run changed the same files
 since, and the run starts over. Belongs here: that life cycle. Does not belong here: scope (``scope``), SQL (dbt_project).
 """
@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
 import duckdb
-import pyarrow as pa
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, In
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import (
+    BRONZE_EVENTS,
     FACT_AFFILIATE_CLICKS,
     FACT_FUNNEL,
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
-    TABLES,
     Table,
     table,
 )
-from chart_platform.lakehouse.duck import configure, relation, rows
+from chart_platform.lakehouse.duck import audited, configure, relation
 from chart_platform.lakehouse.lake import Change, Lake, paths
 from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -60,7 +59,7 @@ class ModelRun:
     """State of one attempt. The dbt plugin finds it through :func:`current`."""
 
     lake: Lake
-    days: Sequence[date] | None
+    day: date | None
     audit: Audit
     only: frozenset[str] | None = None
     results: dict[str, TableResult] = field(default_factory=dict)
@@ -69,27 +68,26 @@ class ModelRun:
         """Pin the tables, make their views and the ``scope`` schema in dbt's connection."""
         self._connection = connection
         configure(connection, self.lake.settings)
-        self._heads = {declared.full_name: self.lake.load(declared) for declared in TABLES}
-        for declared in TABLES:
-            self._view(declared)
+        self._heads = {t.full_name: self.lake.load(t) for t in (BRONZE_EVENTS, SILVER_EVENTS, *DERIVED)}
         rules = load_rules(self.lake.settings.segment_rules)
         connection.execute(membership_macro(rules))
         connection.execute("create schema if not exists staged")
-        scope = Scope(connection, self.lake, self._heads, rules)
+        self._scope = scope = Scope(connection, self.lake, self._heads, rules)
         silver = self._heads[SILVER_EVENTS.full_name]
         self._target = progress_of(silver)
-        if self.days is not None:
+        if self.day is not None:
             horizon = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
-            scope.rebuild(self.days, horizon.day if horizon else None)
+            scope.rebuild(self.day, horizon.day if horizon else None)
         elif self._target is not None:
             scope.incremental(self._since(), self._target, self._unseen_snapshots())
-        self.doomed = scope.doomed
+        for declared in DERIVED:
+            self._view(declared)
 
     def _view(self, declared: Table) -> None:
         current = self._heads[declared.full_name]
         connection = self._connection
         connection.execute(f'create schema if not exists "{declared.namespace}"')
-        source = relation(current, declared, self.lake.files(current))
+        source = relation(current, declared, self.lake.files(current, self._scope.reads(declared)))
         connection.execute(f'create or replace view "{declared.namespace}"."{declared.name}" as select * from {source}')
 
     def _since(self) -> Progress | None:
@@ -132,14 +130,15 @@ class ModelRun:
             return
         declared = table(full_name)
         connection = self._connection.cursor()
-        fresh = rows(connection, f"select * from {staged}", declared)
-        self.audit(declared, fresh)
-        where = self._affected(connection, declared, fresh)
+        self.audit(declared, audited(connection, staged, declared))
+        day = declared.day_column or "null"
+        by_day = dict(connection.sql(f"select {day}, count(*) from {staged} group by 1 order by 1").fetchall())
+        where = self._affected(connection, declared, by_day)
         pinned = self._heads[full_name]
         candidates = self.lake.files(pinned, where)
-        progress = self._target if self.days is None else None
+        progress = self._target if self.day is None else None
         silver = self._heads[SILVER_EVENTS.full_name].current_snapshot()
-        summary = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.days is None else {}
+        summary = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.day is None else {}
 
         def decide(current: IcebergTable) -> Change | None:
             if paths(self.lake.files(current, where)) != paths(candidates):
@@ -153,8 +152,8 @@ class ModelRun:
                 current,
                 declared,
                 candidates,
-                self.doomed[full_name],
-                fresh,
+                self._scope.doomed[full_name],
+                staged,
                 (),
                 progress,
                 carried,
@@ -164,29 +163,23 @@ class ModelRun:
         committed = self.lake.commit(declared, decide)
         self._heads[full_name] = self.lake.load(declared)
         self._view(declared)
-        by_day: dict[date, int] = {}
-        if declared.day_column:
-            found = connection.sql(
-                f"select {declared.day_column}, count(*) from {staged} group by 1 order by 1"
-            ).fetchall()
-            by_day = dict(found)
         replaced = committed.change.rows_removed if committed else 0
         self.results[full_name] = TableResult(
-            fresh.num_rows, replaced, by_day, committed.snapshot_id if committed else None
+            sum(by_day.values()),
+            replaced,
+            by_day if declared.day_column else {},
+            committed.snapshot_id if committed else None,
         )
 
-    def _affected(self, connection: duckdb.DuckDBPyConnection, declared: Table, fresh: pa.Table) -> BooleanExpression:
+    def _affected(
+        self, connection: duckdb.DuckDBPyConnection, declared: Table, fresh: Iterable[date]
+    ) -> BooleanExpression:
         """The partitions in which rows may be replaced."""
         if declared.day_column is None:
             return AlwaysTrue()
-        days = {day for (day,) in connection.sql("select event_dt from scope.days").fetchall()}
-        days |= set(fresh[declared.day_column].unique().to_pylist())
-        if self.days is None:
-            spans = connection.sql(
-                "select distinct unnest(generate_series(date_trunc('day', low), high, interval 1 day))::date from scope.extents"
-            ).fetchall()
-            days |= {day for (day,) in spans}
-        return In(declared.day_column, sorted(days)) if days else In(declared.day_column, [date.min])
+        in_scope = connection.sql("select event_dt from scope.days where event_dt is not null").fetchall()
+        days = {*fresh, *(day for (day,) in in_scope)}
+        return In(declared.day_column, sorted(days)) if days else AlwaysFalse()
 
 
 def _carried(current: IcebergTable) -> dict[str, str]:
@@ -217,11 +210,11 @@ def up_to_date(lake: Lake) -> bool:
 def run(
     lake: Lake,
     audit: Audit,
-    days: Sequence[date] | None = None,
+    day: date | None = None,
     only: Iterable[str] | None = None,
     attempts: int = 6,
 ) -> dict[str, TableResult]:
-    """Run the dbt models: incrementally, or for whole event ``days``. Returns what each table got.
+    """Run the dbt models: incrementally, or for one event ``day`` as a whole. Returns what each table got.
 
     ``only`` names the tables to commit; the others are read as they are.
 
@@ -229,10 +222,10 @@ def run(
         DbtFailed: a model failed; or other runs kept changing the same days, ``attempts`` times.
     """
     global _current
-    if days is None and up_to_date(lake):
+    if day is None and up_to_date(lake):
         return {}
     for attempt in range(attempts):
-        _current = ModelRun(lake, days, audit, frozenset(only) if only is not None else None)
+        _current = ModelRun(lake, day, audit, frozenset(only) if only is not None else None)
         try:
             invoke(lake.settings, ["run"])
             return _current.results

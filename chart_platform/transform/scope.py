@@ -13,11 +13,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Or
+from pyiceberg.expressions import (
+    AlwaysFalse,
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    EqualTo,
+    GreaterThanOrEqual,
+    In,
+    LessThan,
+    Or,
+)
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import (
@@ -26,12 +37,13 @@ from chart_platform.contracts.tables import (
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
+    Table,
 )
 from chart_platform.lakehouse.duck import relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.transform.segments import SegmentRule, longest_window
-from chart_platform.transform.silver import DISPLACED_KEY
+from chart_platform.transform.silver import DISPLACED_KEY, unseen
 
 _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
 SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
@@ -40,6 +52,9 @@ _EVENT_COLUMNS = (
     "affiliate_link_id, affiliate_target, payout_cents, page_view_id, click_id, affiliate_network, "
     "affiliate_position, affiliate_context, event_dt"
 )
+_MANY_CHAINS = 250_000
+"""Above so many the events are read again where they are needed: a copy of them all would not fit in memory."""
+_ONE_DAY, _ONE_HOUR = timedelta(days=1), timedelta(hours=1)
 
 Heads = Mapping[str, IcebergTable]
 
@@ -69,10 +84,16 @@ class Scope:
 
     def incremental(self, since: Progress | None, until: Progress, silver_snapshots: Iterable[int]) -> None:
         """Scope of the messages in ``[since, until)`` of bronze, and of rows that silver.events replaced meanwhile."""
-        self._touched(since, until, silver_snapshots)
+        messages = unseen(self._lake, self._heads[BRONZE_EVENTS.full_name], since, until)
+        self._touch(
+            "select session_key(nullif(session.session_id, ''), nullif(\"user\".user_id_hash, '')) as session_key, ts, event_id "
+            f"from {messages.relation}"
+        )
+        self._touch_displaced(silver_snapshots)
         self._find_ends(from_events=False)
-        self._fetch_events("select event_id from scope.touched where session_key is null")
-        self._connection.execute("create or replace table scope.days as select distinct event_dt from scope.events")
+        self._fetch_events()
+        days = ", ".join(f"(date '{day}')" for day in self._event_days()) or "(null)"
+        self._connection.execute(f"create or replace table scope.days as select * from (values {days}) as t (event_dt)")
         self._doom(
             "exists (select 1 from scope.extents as x where x.session_key = session_key_of(t.session_id) "
             "and t.session_start_ts between x.low and x.high)",
@@ -80,47 +101,35 @@ class Scope:
         )
         self._evaluations(since.day if since is not None else None, until.day)
 
-    def rebuild(self, days: Sequence[date], horizon: date | None) -> None:
-        """Scope of whole event days: every visit that has an event in them."""
-        listing = ", ".join(f"(date '{day}')" for day in days)
-        self._connection.execute(
-            f"create or replace table scope.days as select * from (values {listing}) as t (event_dt)"
-        )
-        events = self._read_events(In("event_dt", list(days)))
-        self._connection.execute(
-            f"create or replace table scope.touched as select session_key(session_id, user_id_hash) as session_key, ts, event_id from {events}"
-        )
+    def rebuild(self, day: date, horizon: date | None) -> None:
+        """Scope of a whole event day: every visit that has an event in it."""
+        self._connection.execute(f"create or replace table scope.days as select date '{day}' as event_dt")
+        events = self._read_events(EqualTo("event_dt", day))
+        self._touch(f"select session_key(session_id, user_id_hash) as session_key, ts, event_id from {events}")
         self._find_ends(from_events=True)
-        self._fetch_events("select event_id from scope.touched where session_key is null")
+        self._fetch_events()
         in_days = "t.event_dt in (select event_dt from scope.days)"
         self._doom(in_days, in_days)
-        self._evaluations_of_days(days, horizon)
+        self._evaluations_of_day(day, horizon)
 
-    def _touched(self, since: Progress | None, until: Progress, silver_snapshots: Iterable[int]) -> None:
-        offsets = since.offsets if since is not None else {}
-        ranges = [(p, offsets.get(p, 0), end) for p, end in sorted(until.offsets.items()) if end > offsets.get(p, 0)]
-        clauses = [
-            f"(kafka_partition = {p} and kafka_offset >= {start} and kafka_offset < {end})" for p, start, end in ranges
-        ]
-        floor: BooleanExpression = GreaterThanOrEqual("kafka_offset", min((start for _, start, _ in ranges), default=0))
-        if since is not None:
-            floor = And(floor, GreaterThanOrEqual("ingest_dt", since.oldest_day_until(until.offsets)))
-        bronze = self._heads[BRONZE_EVENTS.full_name]
-        source = relation(bronze, BRONZE_EVENTS, self._lake.files(bronze, floor))
+    def _touch(self, places: str) -> None:
+        """Make ``scope.touched``: key, time and id of what happened. A view, as it has a row a message."""
         self._connection.execute(
             f"""
-            create or replace table scope.touched as
-            select session_key(nullif(session.session_id, ''), nullif("user".user_id_hash, '')) as session_key, ts, event_id
-            from {source} where {" or ".join(clauses) or "false"}
+            create or replace table scope.displaced (session_key varchar, ts timestamp, event_id varchar);
+            create or replace view scope.touched as {places} union all select * from scope.displaced
             """
         )
+
+    def _touch_displaced(self, silver_snapshots: Iterable[int]) -> None:
+        """The places that events have left since."""
         silver = self._heads[SILVER_EVENTS.full_name]
         for snapshot_id in silver_snapshots:
             snapshot = silver.snapshot_by_id(snapshot_id)
             assert snapshot is not None and snapshot.summary is not None
             if displaced := snapshot.summary.additional_properties.get(DISPLACED_KEY):
                 self._connection.executemany(
-                    "insert into scope.touched select session_key($1, $2), epoch_ms($3::bigint), null",
+                    "insert into scope.displaced select session_key($1, $2), epoch_ms($3::bigint), null",
                     json.loads(displaced),
                 )
 
@@ -130,12 +139,23 @@ class Scope:
         connection.execute(
             """
             create or replace table scope.extents as
-            with gaps as (
+            with spans as (
+                select session_key, min(ts) as low, max(ts) as high
+                from scope.touched where session_key is not null group by session_key
+            ),
+
+            -- Nearly every key is one chain as a whole; only the others need their moments in order.
+            moments as (
+                select distinct session_key, ts from scope.touched
+                semi join (from spans where high - low > session_gap(session_key)) using (session_key)
+            ),
+
+            gaps as (
                 select
                     session_key,
                     ts,
                     coalesce(ts - lag(ts) over w > session_gap(session_key), false)::int as starts_chain
-                from (select distinct session_key, ts from scope.touched where session_key is not null)
+                from moments
                 window w as (partition by session_key order by ts)
             ),
 
@@ -143,6 +163,8 @@ class Scope:
                 select session_key, ts, sum(starts_chain) over (partition by session_key order by ts) as chain from gaps
             )
 
+            select * from spans where high - low <= session_gap(session_key)
+            union all
             select session_key, min(ts) as low, max(ts) as high from chains group by session_key, chain
             """
         )
@@ -150,16 +172,10 @@ class Scope:
         reach = "interval 0 hour" if from_events else "(select session_cap from scope.settings)"
         scanned: set[date] = set()
         while True:
-            span = connection.sql(
-                f"""
-                select distinct unnest(generate_series(
-                    date_trunc('day', low - session_gap(session_key) - {reach}),
-                    date_trunc('day', high + session_gap(session_key)),
-                    interval 1 day
-                ))::date from scope.extents
-                """
-            ).fetchall()
-            wanted = sorted({day for (day,) in span} - scanned)
+            near = self._steps(
+                f"low - session_gap(session_key) - {reach}", "high + session_gap(session_key)", "scope.extents", "day"
+            )
+            wanted = sorted({moment.date() for moment in near} - scanned)
             if not wanted:
                 return
             scanned |= set(wanted)
@@ -167,13 +183,28 @@ class Scope:
             while self._grow():
                 pass
 
+    def _steps(self, low: str, high: str, source: str, unit: str) -> set[datetime]:
+        """Every day or hour that a row of ``source`` reaches into."""
+        step = {"day": _ONE_DAY, "hour": _ONE_HOUR}[unit]
+        found: set[datetime] = set()
+        spans = f"select distinct date_trunc('{unit}', {low}), date_trunc('{unit}', {high}) from {source}"
+        for moment, last in self._connection.sql(spans).fetchall():
+            while moment <= last:
+                found.add(moment)
+                moment += step
+        return found
+
+    def _event_days(self) -> list[date]:
+        """Every day that an event of the scope can have."""
+        days = self._steps("low", "high", "scope.extents", "day") | self._steps("ts", "ts", "scope.anonymous", "day")
+        return sorted(day.date() for day in days)
+
     def _scan_known(self, days: Sequence[date], from_events: bool) -> None:
         if from_events:
             source = self._read_events(In("event_dt", list(days)))
             columns = "session_key(k.session_id, k.user_id_hash) as session_key, k.ts as low, k.ts as high"
         else:
-            sessions = self._heads[SILVER_SESSIONS.full_name]
-            source = relation(sessions, SILVER_SESSIONS, self._lake.files(sessions, In("event_dt", list(days))))
+            source = self._read(SILVER_SESSIONS, In("event_dt", list(days)))
             columns = "session_key_of(k.session_id) as session_key, k.session_start_ts as low, k.session_end_ts as high"
         self._connection.execute(
             f"""
@@ -210,41 +241,46 @@ class Scope:
         )
         return bool(grown)
 
-    def _fetch_events(self, anonymous: str) -> None:
+    def _fetch_events(self) -> None:
         """Make ``scope.events``: all events of the chains, and the touched ones that have neither visit nor visitor."""
-        hours = self._connection.sql(
+        self._connection.execute(
             """
-            select distinct unnest(generate_series(date_trunc('hour', low), high, interval 1 hour)) as hour from scope.extents
-            union
-            select distinct date_trunc('hour', ts) from scope.touched where session_key is null
+            create or replace table scope.anonymous as
+            select event_id, ts from scope.touched where session_key is null and event_id is not null
             """
-        ).fetchall()
-        by_day: dict[date, list[str]] = {}
-        for (hour,) in sorted(hours):
-            by_day.setdefault(hour.date(), []).append(f"{hour.hour:02d}")
-        clauses = [And(EqualTo("event_dt", day), In("event_hour", found)) for day, found in by_day.items()]
-        source = (
-            self._read_events(_any(clauses))
-            if clauses
-            else relation(self._heads[SILVER_EVENTS.full_name], SILVER_EVENTS, [])
         )
+        hours = self._steps("low", "high", "scope.extents", "hour") | self._steps("ts", "ts", "scope.anonymous", "hour")
+        of_day: dict[date, list[str]] = {}
+        for hour in sorted(hours):
+            of_day.setdefault(hour.date(), []).append(f"{hour.hour:02d}")
+        alike: dict[tuple[str, ...], list[date]] = {}
+        for day, found in of_day.items():
+            alike.setdefault(tuple(found), []).append(day)
+        clauses = [And(In("event_dt", days), In("event_hour", found)) for found, days in alike.items()]
+        source = self._read_events(_any(clauses)) if clauses else self._relation(SILVER_EVENTS, [])
+        ((chains,),) = self._connection.sql("select count(*) from scope.extents").fetchall()
         self._connection.execute(
             f"""
-            create or replace table scope.events as
-            with keyed as (
+            create or replace {"view" if chains > _MANY_CHAINS else "table"} scope.events as
+            with keyed as not materialized (
                 select session_key(session_id, user_id_hash) as session_key, {_EVENT_COLUMNS} from {source}
             )
 
             select k.* from keyed as k
-            where exists (select 1 from scope.extents as x where x.session_key = k.session_key and k.ts between x.low and x.high)
+            semi join scope.extents as x on x.session_key = k.session_key and k.ts between x.low and x.high
             union all
-            select k.* from keyed as k where k.session_key is null and k.event_id in ({anonymous})
+            select k.* from keyed as k where k.session_key is null and k.event_id in (select event_id from scope.anonymous)
             """
         )
 
+    def _relation(self, declared: Table, files: Sequence[DataFile]) -> str:
+        return relation(self._heads[declared.full_name], declared, files)
+
+    def _read(self, declared: Table, row_filter: BooleanExpression | None = None) -> str:
+        return self._relation(declared, self._lake.files(self._heads[declared.full_name], row_filter))
+
     def _read_events(self, row_filter: BooleanExpression) -> str:
-        silver = self._heads[SILVER_EVENTS.full_name]
-        return relation(silver, SILVER_EVENTS, self._lake.files(silver, row_filter))
+        return self._read(SILVER_EVENTS, row_filter)
 
     def _doom(self, sessions: str, clicks: str) -> None:
         """Say which existing rows the run's results replace."""
@@ -262,13 +298,10 @@ class Scope:
         every visitor in the window or in a segment is judged for the new days.
         """
         window = longest_window(self._rules)
-        sessions = (
-            self._recent_sessions((evaluated_until or horizon) - timedelta(days=window)) if evaluated_until else None
-        )
         moved = ""
-        if sessions is not None and evaluated_until is not None and evaluated_until < horizon:
-            segments = self._heads[SILVER_USER_SEGMENTS.full_name]
-            rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
+        if evaluated_until is not None and evaluated_until < horizon:
+            sessions = self._recent_sessions(evaluated_until - timedelta(days=window))
+            rows = self._read(SILVER_USER_SEGMENTS)
             moved = f"""
             union
             select user_id_hash, unnest(generate_series(date '{evaluated_until}' + interval 1 day, date '{horizon}', interval 1 day))::date
@@ -282,9 +315,9 @@ class Scope:
             f"""
             create or replace table scope.evaluations as
             with active as (
-                select user_id_hash, event_dt from scope.events
+                select user_id_hash, event_dt from scope.events where event_dt < date '{horizon}'
                 union
-                select user_id_hash, event_dt from {self._doomed_visits()}
+                select user_id_hash, event_dt from {self._doomed_visits(horizon)}
             )
 
             select distinct user_id_hash, unnest(generate_series(
@@ -298,71 +331,71 @@ class Scope:
         judged = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
         self._horizon(horizon, judged.day if judged is not None else horizon)
 
-    def _evaluations_of_days(self, days: Sequence[date], horizon: date | None) -> None:
-        window = longest_window(self._rules)
-        selects = ["select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on where false"]
-        segments = self._heads[SILVER_USER_SEGMENTS.full_name]
-        rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
-        for day in days:
-            if horizon is None or day > horizon:
-                continue
-            sessions = self._recent_sessions(day - timedelta(days=window), day)
-            selects.append(
-                f"select user_id_hash, date '{day}' from {sessions} as s where user_id_hash is not null "
-                f"union select user_id_hash, date '{day}' from {rows} as r "
-                f"where valid_from <= timestamp '{day}' and (valid_to is null or valid_to > timestamp '{day}')"
-            )
-        self._connection.execute(f"create or replace table scope.evaluations as {' union '.join(selects)}")
-        self._horizon(horizon or days[0], horizon or days[0])
+    def _evaluations_of_day(self, day: date, horizon: date | None) -> None:
+        """Every visitor of the window before the day, and those who were in a segment on it."""
+        judged = "select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on where false"
+        if horizon is not None and day <= horizon:
+            sessions = self._recent_sessions(day - timedelta(days=longest_window(self._rules)), day)
+            judged = f"""
+            select user_id_hash, date '{day}' as evaluated_on from {sessions} as s where user_id_hash is not null
+            union
+            select user_id_hash, date '{day}' as evaluated_on from {self._read(SILVER_USER_SEGMENTS)} as r
+            where valid_from <= timestamp '{day}' and (valid_to is null or valid_to > timestamp '{day}')
+            """
+        self._connection.execute(f"create or replace table scope.evaluations as {judged}")
+        self._horizon(horizon or day, horizon or day)
 
-    def _doomed_visits(self) -> str:
+    def _doomed_visits(self, before: date) -> str:
         """Visits that the run replaces: their visitors may lose a segment even where no event of theirs is left.
 
         The funnel tells of visits that a run cut short has replaced in silver.sessions, but not judged.
         """
-        days = self._connection.sql(
-            "select distinct unnest(generate_series(date_trunc('day', low), high, interval 1 day))::date from scope.extents"
-        ).fetchall()
-        selects = []
-        for declared in (SILVER_SESSIONS, FACT_FUNNEL):
-            current = self._heads[declared.full_name]
-            files = self._lake.files(current, In("event_dt", [day for (day,) in days])) if days else []
-            source = relation(current, declared, files)
-            selects.append(
-                f"select t.user_id_hash, t.event_dt from {source} as t where {self.doomed['silver.sessions']}"
-            )
+        days = [day for day in self._event_days() if day < before]
+        selects = [
+            f"select t.user_id_hash, t.event_dt from {self._read(declared, In('event_dt', days)) if days else self._relation(declared, [])} as t "
+            f"where t.event_dt < date '{before}' and {self.doomed['silver.sessions']}"
+            for declared in (SILVER_SESSIONS, FACT_FUNNEL)
+        ]
         return f"({' union '.join(selects)})"
 
     def _horizon(self, horizon: date, before: date) -> None:
         """``horizon``: the last day that is evaluated after the run; ``before``: the last one evaluated before it."""
-        segments = self._heads[SILVER_USER_SEGMENTS.full_name]
-        rows = relation(segments, SILVER_USER_SEGMENTS, self._lake.files(segments))
         windows = ", ".join(f"({days})" for days in sorted({rule.window_days for rule in self._rules})) or "(1)"
         self._connection.execute(
             f"""
             create or replace table scope.horizon as select date '{horizon}' as horizon, date '{before}' as horizon_before;
             create or replace table scope.windows as select * from (values {windows}) as t (window_days);
             create or replace table scope.old_segments as
-            select * from {rows} as r where user_id_hash in (select user_id_hash from scope.evaluations)
+            select * from {self._read(SILVER_USER_SEGMENTS)} as r where user_id_hash in (select user_id_hash from scope.evaluations)
             """
         )
-        days = self._connection.sql("select distinct evaluated_on from scope.evaluations order by 1").fetchall()
-        funnel = self._heads[FACT_FUNNEL.full_name]
-        files = self._lake.files(funnel, In("event_dt", [day for (day,) in days])) if days else []
+        found = self._connection.sql("select distinct evaluated_on from scope.evaluations order by 1").fetchall()
+        self.judged_days = [day for (day,) in found]
         self._connection.execute(
             f"""
             create or replace table scope.judged_visits as
             select t.session_id, t.session_start_ts, t.user_id_hash, t.segments, t.event_dt
-            from {relation(funnel, FACT_FUNNEL, files)} as t
+            from {self._read(FACT_FUNNEL, self.reads(FACT_FUNNEL))} as t
             semi join scope.evaluations as e on t.user_id_hash = e.user_id_hash and t.event_dt = e.evaluated_on
             -- A row that the run replaces must not come back for its segments' sake.
             where not coalesce({self.doomed["silver.sessions"]}, false)
             """
         )
 
+    def reads(self, declared: Table) -> BooleanExpression:
+        """What the models read of a table as it was: of its days only those that this run judges, or judges by."""
+        if declared is SILVER_USER_SEGMENTS:
+            return AlwaysTrue()
+        if not self.judged_days:
+            return AlwaysFalse()
+        if declared is FACT_FUNNEL:
+            return In("event_dt", self.judged_days)
+        window = timedelta(days=longest_window(self._rules))
+        first, last = self.judged_days[0] - window, self.judged_days[-1]
+        return And(GreaterThanOrEqual("event_dt", first), LessThan("event_dt", last))
+
     def _recent_sessions(self, first: date, before: date | None = None) -> str:
-        sessions = self._heads[SILVER_SESSIONS.full_name]
-        source = relation(sessions, SILVER_SESSIONS, self._lake.files(sessions, GreaterThanOrEqual("event_dt", first)))
+        source = self._read(SILVER_SESSIONS, GreaterThanOrEqual("event_dt", first))
         until = f"and event_dt < date '{before}'" if before else ""
         return f"(select * from {source} where event_dt >= date '{first}' {until})"
 

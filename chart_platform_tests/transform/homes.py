@@ -120,10 +120,10 @@ class Home:
         """Carry what bronze has to gold; or compute ``days`` again."""
         if days is None:
             silver.update(self.lake, audit)
-        else:
-            for day in days:
-                silver.rebuild(self.lake, day, audit)
-        model.run(self.lake, audit, days=days)
+            model.run(self.lake, audit)
+        for day in days or ():
+            silver.rebuild(self.lake, day, audit)
+            model.run(self.lake, audit, day)
 
     def arrow(self, table: Table) -> pa.Table:
         connection = connect(self.settings)

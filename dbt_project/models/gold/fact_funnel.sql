@@ -31,17 +31,7 @@ with visits as (
 ),
 
 memberships as (
-    select
-        visits.session_id,
-        visits.session_start_ts,
-        list(user_segments.segment_key order by user_segments.segment_key) as segments
-    from visits
-    inner join {{ ref('user_segments') }} as user_segments
-        on
-            visits.user_id_hash = user_segments.user_id_hash
-            and visits.session_start_ts >= user_segments.valid_from
-            and visits.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
-    group by visits.session_id, visits.session_start_ts
+    {{ segments_at_start('visits') }}
 )
 
 select

@@ -2,17 +2,7 @@
 -- earlier day may have changed them, or the days between had not been judged when the row was made. Compared with the
 -- funnel itself, so that a run cut short after user_segments is made good.
 with memberships as (
-    select
-        judged.session_id,
-        judged.session_start_ts,
-        list(user_segments.segment_key order by user_segments.segment_key) as segments
-    from {{ source('scope', 'judged_visits') }} as judged
-    inner join {{ ref('user_segments') }} as user_segments
-        on
-            judged.user_id_hash = user_segments.user_id_hash
-            and judged.session_start_ts >= user_segments.valid_from
-            and judged.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
-    group by judged.session_id, judged.session_start_ts
+    {{ segments_at_start(source('scope', 'judged_visits')) }}
 )
 
 select

@@ -1,3 +1,5 @@
+{{ config(staged='view') }}
+
 select
     session_id,
     user_id_hash,

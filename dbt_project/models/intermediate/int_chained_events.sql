@@ -1,0 +1,22 @@
+-- The events of careful keys in their order (`place`), and the chain of events without a silence that each is in.
+with events as (
+    select events.*
+    from {{ source('scope', 'events') }} as events
+    semi join {{ ref('int_careful_keys') }} as careful on events.session_key = careful.session_key
+),
+
+gaps as (
+    select
+        *,
+        coalesce(ts - lag(ts) over in_key > session_gap(session_key), false)::integer as starts_chain,
+        row_number() over in_key as place
+    from events
+    window in_key as (partition by session_key order by ts, event_id)
+)
+
+select
+    * exclude (starts_chain),
+    sum(starts_chain) over (
+        partition by session_key order by place rows between unbounded preceding and current row
+    ) as chain
+from gaps
