@@ -38,7 +38,7 @@ BARE = "bare ASGI, answers 202 (the limit)"
 
 _ROOT = Path(__file__).parents[1]
 _EVENTS = 20_000
-_CONNECTIONS = {1: 64, 50: 16, 200: 8}
+_CONNECTIONS = {1: 256, 50: 16, 200: 8}
 _STEADY_RATE = 1_000.0
 
 

@@ -6,6 +6,7 @@ connections and heads (``serve``), what is answered (``app``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -13,11 +14,20 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from chart_platform.edge.http import WHOLE_BODY
 
 
+@lru_cache(maxsize=1_024)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Headers as they are sent; the same ones over and over."""
+    for name, value in headers:
+        if b"\n" in value or b"\r" in value:
+            raise RuntimeError(f"The value of the header {name.decode()} has a line break.")
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
 class Cycle(RequestResponseCycle):
     """Hands over the body without waiting where it is here, and answers in one piece: a system call, and the wake-up of
     the other end, cost as much as judging an event.
 
-    For applications that give the whole body of an answer at once, with its length.
+    For applications that give the whole body of an answer at once, and its length as the first header.
     """
 
     _begun: Any = None
@@ -43,16 +53,14 @@ class Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        parts = [STATUS_LINE[self._begun["status"]]]
-        for name, value in (*self.default_headers, *self._begun["headers"]):
-            if b"\n" in value or b"\r" in value:
-                raise RuntimeError(f"The value of the header {name.decode()} has a line break.")
-            parts += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        if self.scope["method"] != "HEAD":
-            parts.append(message["body"])
+        headers = self._begun["headers"]
+        parts = (
+            STATUS_LINE[self._begun["status"]],
+            _lines(tuple(headers[1:])),
+            _lines((headers[0], *self.default_headers)),
+            b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
+            message["body"] if self.scope["method"] != "HEAD" else b"",
+        )
         self.transport.write(b"".join(parts))
         self.response_started = self.response_complete = True
         self.message_event.set()

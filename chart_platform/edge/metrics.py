@@ -68,7 +68,9 @@ class Metrics:
         self._add_names(_REST, "chart_edge_internal_errors_total", f"{_SECONDS}_sum", *_BUCKET_NAMES)
 
     def add(self, name: str, amount: float = 1.0) -> None:
-        self._values[self._place(name)] += amount
+        slot = self._slots.get(name)
+        place = self._place(name) if slot is None else slot * (_SLOT_BYTES // 8)
+        self._values[place] += amount
 
     def set(self, name: str, value: float) -> None:
         self._values[self._place(name)] = value
