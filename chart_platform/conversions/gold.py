@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -37,6 +38,13 @@ Audit = Callable[[Table, pa.Table], None]
 _FACT_SQL = (Path(__file__).parent / "fact_conversions.sql").read_text()
 _RECONCILIATION_SQL = (Path(__file__).parent / "conversion_reconciliation.sql").read_text()
 _RULES = "rules"
+_CLICKS_AT_ONCE = 500_000
+_EPOCH = date(1970, 1, 1)
+_CLICK_COLUMNS = (
+    "c.event_id, c.event_dt, c.ts, c.click_id, c.affiliate_network, c.affiliate_link_id, c.payout_cents, c.session_id, "
+    "c.ab_variant"
+)
+_REPORT_COLUMNS = ", ".join(f"r.{name}" for name in CONVERSION_REPORTS.arrow.names if name != "raw")
 
 
 @dataclass(frozen=True)
@@ -159,13 +167,18 @@ def update_facts(lake: Lake, audit: Audit, products: Mapping[str, str], days: Se
             )
         connection.execute(f"create or replace temp table touched as {keys}")
         connection.execute(
-            f"create or replace temp table reported as select r.* from {reports} as r "
+            f"create or replace temp table reported as select {_REPORT_COLUMNS} from {reports} as r "
             "semi join touched as t on r.network = t.network and r.transaction_id = t.transaction_id"
+        )
+        # Of the window's clicks, which are many more than conversions, only those that were reported.
+        connection.execute(
+            f"create or replace temp table near_clicks as select {_CLICK_COLUMNS} from {_clicks_near(follower)} as c "
+            "where c.click_id in (select click_id from reported)"
         )
         sql = _FACT_SQL.format(
             touched="touched",
             reports="reported",
-            clicks=_clicks_near(follower, "select cast(event_ts as date) from reported where click_id is not null"),
+            clicks="near_clicks",
             products="products",
             window_days=lake.settings.conversions_click_window_days,
         )
@@ -175,9 +188,12 @@ def update_facts(lake: Lake, audit: Audit, products: Mapping[str, str], days: Se
     return follower.run(compute, days is not None)
 
 
-def _clicks_near(follower: _Follower, days: str) -> str:
-    """Relation of the clicks that a conversion of the days of the query can have come from."""
-    low, high = follower.connection.sql(f"select min(d), max(d) from ({days}) as found (d)").fetchall()[0]
+def _clicks_near(follower: _Follower) -> str:
+    """Relation of the clicks that the conversions in ``reported`` can have come from, by their days."""
+    days = "cast(event_ts as date)"
+    ((low, high),) = follower.connection.sql(
+        f"select min({days}), max({days}) from reported where click_id is not null"
+    ).fetchall()
     current = follower.now[FACT_AFFILIATE_CLICKS.full_name]
     if low is None:
         return relation(current, FACT_AFFILIATE_CLICKS, [])
@@ -200,42 +216,59 @@ def update_reconciliation(
     columns = {FACT_AFFILIATE_CLICKS: "event_dt", FACT_CONVERSIONS: "coalesce(click_dt, event_dt)"}
 
     def compute(_current: IcebergTable, changed: dict[str, Changed] | None) -> _Rows:
-        whole = days is None and changed is None
         if days is not None:
-            touched = list(days)
+            touched = sorted(days)
         else:
             selects = []
             for table, day in columns.items():
                 current = follower.now[table.full_name]
                 files = lake.files(current) if changed is None else changed[table.full_name].files
                 selects.append(f"select {day} from {relation(current, table, files)}")
-            touched = [day for (day,) in connection.sql(" union ".join(selects)).fetchall()]
-        connection.execute("create or replace temp table days (event_dt date)")
+            touched = sorted(day for (day,) in connection.sql(" union ".join(selects)).fetchall())
+        connection.execute("create or replace temp table touched (event_dt date)")
         if touched:
-            connection.executemany("insert into days values (?)", [(day,) for day in touched])
-        clicks, facts = (follower.now[t.full_name] for t in sources)
-        window = timedelta(days=lake.settings.conversions_click_window_days)
-        near = (
-            And(
-                GreaterThanOrEqual("event_dt", min(touched) - timedelta(days=1)),
-                LessThanOrEqual("event_dt", max(touched) + window),
-            )
-            if touched
-            else In("event_dt", [date.min])
-        )
-        sql = _RECONCILIATION_SQL.format(
-            days="days",
-            clicks=relation(
-                clicks, FACT_AFFILIATE_CLICKS, lake.files(clicks, In("event_dt", sorted(touched) or [date.min]))
-            ),
-            conversions=relation(facts, FACT_CONVERSIONS, lake.files(facts, near)),
-            products="products",
-            currency=lake.settings.payout_currency,
-        )
-        doomed = "true" if whole else "t.event_dt in (select event_dt from days)"
-        return _Rows(rows(connection, sql, CONVERSION_RECONCILIATION), doomed)
+            connection.executemany("insert into touched values (?)", [(day,) for day in touched])
+        parts = [CONVERSION_RECONCILIATION.arrow.empty_table()]
+        parts += [_reconciled(follower, some) for some in _in_parts(follower, touched)]
+        whole = days is None and changed is None
+        return _Rows(pa.concat_tables(parts), "true" if whole else "t.event_dt in (select event_dt from touched)")
 
     return follower.run(compute, days is not None)
+
+
+def _in_parts(follower: _Follower, days: Sequence[date]) -> Iterator[list[date]]:
+    """``days`` in parts of not many more clicks than memory is meant for: a first run may have years of them."""
+    clicks: dict[date, int] = defaultdict(int)
+    for file in follower.lake.files(follower.now[FACT_AFFILIATE_CLICKS.full_name]):
+        clicks[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
+    part: list[date] = []
+    for day in days:
+        if part and sum(clicks[d] for d in part) + clicks[day] > _CLICKS_AT_ONCE:
+            yield part
+            part = []
+        part.append(day)
+    if part:
+        yield part
+
+
+def _reconciled(follower: _Follower, days: list[date]) -> pa.Table:
+    """The reconciliation of ``days``, which ascend."""
+    lake, connection = follower.lake, follower.connection
+    clicks, facts = (follower.now[table.full_name] for table in (FACT_AFFILIATE_CLICKS, FACT_CONVERSIONS))
+    connection.execute("create or replace temp table days (event_dt date)")
+    connection.executemany("insert into days values (?)", [(day,) for day in days])
+    window = timedelta(days=lake.settings.conversions_click_window_days)
+    near = And(
+        GreaterThanOrEqual("event_dt", days[0] - timedelta(days=1)), LessThanOrEqual("event_dt", days[-1] + window)
+    )
+    sql = _RECONCILIATION_SQL.format(
+        days="days",
+        clicks=relation(clicks, FACT_AFFILIATE_CLICKS, lake.files(clicks, In("event_dt", days))),
+        conversions=relation(facts, FACT_CONVERSIONS, lake.files(facts, near)),
+        products="products",
+        currency=lake.settings.payout_currency,
+    )
+    return rows(connection, sql, CONVERSION_RECONCILIATION)
 
 
 def _dates(days: Sequence[date]) -> str:

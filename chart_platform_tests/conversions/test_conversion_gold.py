@@ -18,6 +18,7 @@ from chart_platform.contracts.tables import (
     FACT_AFFILIATE_CLICKS,
     FACT_CONVERSIONS,
 )
+from chart_platform.conversions import gold
 from chart_platform.conversions.gold import Made, update_facts, update_reconciliation
 from chart_platform.lakehouse.lake import Change
 from chart_platform.lakehouse.maintenance import _merge, expire
@@ -174,6 +175,26 @@ def test_every_difference_between_clicked_and_paid_has_its_reason(world: World) 
         "unknown_click": (0, 1, 9200),
     }
     assert all(balance.ok for balance in balance_reconciliation(world.lake, [DAY]))
+
+
+def test_years_of_clicks_are_reconciled_in_parts_with_the_same_result(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.clicks({"click_id": f"c{n}", "ts": MORNING - timedelta(days=n % 5)} for n in range(20))
+    _take(world, *(report(f"t{n}", click=f"c{n}") for n in range(0, 20, 3)))
+    update_facts(world.lake, audit, PRODUCTS)
+    monkeypatch.setattr(gold, "_CLICKS_AT_ONCE", 9)
+    parts = []
+    whole = gold._reconciled
+    monkeypatch.setattr(gold, "_reconciled", lambda follower, days: parts.append(len(days)) or whole(follower, days))
+    update_reconciliation(world.lake, audit, PRODUCTS)
+    in_parts = world.rows(CONVERSION_RECONCILIATION)
+    assert parts == [2, 2, 1]
+    monkeypatch.undo()
+    update_reconciliation(world.lake, audit, {})
+    update_reconciliation(world.lake, audit, PRODUCTS)
+    assert world.rows(CONVERSION_RECONCILIATION) == in_parts
+    assert sum(row["clicks"] for row in in_parts) == 20
 
 
 def test_the_checks_find_what_is_lost_doubled_or_changed(world: World) -> None:
