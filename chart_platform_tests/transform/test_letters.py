@@ -169,6 +169,7 @@ class Died(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_death_at_any_commit_of_either_feed_loses_and_doubles_nothing(
     new_home: NewHome, monkeypatch: pytest.MonkeyPatch, after: bool
