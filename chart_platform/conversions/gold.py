@@ -97,7 +97,6 @@ class _Follower:
             told = seen if days else sources
             change = replace_rows(
                 self.connection,
-                self.lake,
                 current,
                 self.table,
                 self.lake.files(current),

@@ -255,7 +255,7 @@ def _replace(lake: Lake, table: Table, added: pa.Table, digests: Sequence[str]) 
 
     def decide(current: IcebergTable) -> Change | None:
         candidates = lake.files(current, In("file_hash", digests))
-        change = replace_rows(connection, lake, current, table, candidates, doomed, added)
+        change = replace_rows(connection, current, table, candidates, doomed, added)
         return change if change.add or change.remove else None
 
     lake.commit(table, decide)

@@ -16,14 +16,13 @@ from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import Table
 from chart_platform.lakehouse.duck import local_path, relation
-from chart_platform.lakehouse.lake import Change, Lake
+from chart_platform.lakehouse.lake import Change
 from chart_platform.lakehouse.progress import Progress
 from chart_platform.lakehouse.unload import unload
 
 
 def replace_rows(
     connection: duckdb.DuckDBPyConnection,
-    lake: Lake,  # noqa: ARG001
     current: IcebergTable,
     declared: Table,
     candidates: Sequence[DataFile],

@@ -170,9 +170,7 @@ def update_dimension(lake: Lake, audit: Audit, anew: bool = False) -> int:
         audit(DIM_USER, fresh)
         written = fresh.num_rows
         doomed = "true" if changed is None else f"t.{KEY} in (select {KEY} from touched)"
-        return replace_rows(
-            connection, lake, current, DIM_USER, lake.files(current), doomed, fresh, summary=record(now)
-        )
+        return replace_rows(connection, current, DIM_USER, lake.files(current), doomed, fresh, summary=record(now))
 
     lake.commit(DIM_USER, decide)
     connection.close()

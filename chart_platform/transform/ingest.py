@@ -120,7 +120,7 @@ def _replace(lake: Lake, batch: Batch, table: Table, added: pa.Table, written: S
     def decide(current: IcebergTable) -> Change | None:
         candidates = lake.files(current, EqualTo("ingest_dt", batch.day))
         doomed = batch.predicate(table)
-        change = replace_rows(connection, lake, current, table, candidates, doomed, added, written=written)
+        change = replace_rows(connection, current, table, candidates, doomed, added, written=written)
         return change if change.add or change.remove else None
 
     committed = lake.commit(table, decide)

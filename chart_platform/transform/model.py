@@ -148,7 +148,6 @@ class ModelRun:
             carried = summary or _carried(current)
             change = replace_rows(
                 connection,
-                self.lake,
                 current,
                 declared,
                 candidates,

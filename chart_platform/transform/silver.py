@@ -174,7 +174,6 @@ class _Merge:
         files += self._write(1)
         change = replace_rows(
             self._connection,
-            self._lake,
             self._silver,
             SILVER_EVENTS,
             self._known if replaced else [],

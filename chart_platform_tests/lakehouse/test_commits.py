@@ -240,7 +240,7 @@ def test_replaced_rows_go_where_the_predicate_holds_and_stay_where_it_is_null(ne
     def decide(current: object) -> Change:
         files = lake.files(current)  # type: ignore[arg-type]
         doomed = "t.valid_to > timestamp '2000-01-01'"  # null for b and c
-        return replace_rows(connection, lake, current, SILVER_USER_SEGMENTS, files, doomed, segments(("d", "x", False)))  # type: ignore[arg-type]
+        return replace_rows(connection, current, SILVER_USER_SEGMENTS, files, doomed, segments(("d", "x", False)))  # type: ignore[arg-type]
 
     lake.commit(SILVER_USER_SEGMENTS, decide)
     found = Counter((r["user_id_hash"], r["segment_key"]) for r in home.rows(SILVER_USER_SEGMENTS))
