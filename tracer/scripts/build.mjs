@@ -16,8 +16,6 @@ async function bundle(entry, name, format, platform = "browser") {
     format,
     platform,
     define: { SDK_VERSION: JSON.stringify(version) },
-    // Loaded by the pages that need it, from beside the bundle.
-    external: entry == "links" ? [] : ["./links.js"],
     target: "es2021",
     legalComments: "none",
   });

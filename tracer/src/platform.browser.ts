@@ -39,8 +39,11 @@ export const context = (): Payload["ctx"] => ({
 /** False if the browser refuses, as it does beyond 64 KB. */
 export const beacon = (url: string, body: string) => navigator.sendBeacon(url, body);
 
-/** The links of the page follow the visit; without consent they know of none. Loaded by pages that have such links. */
+/**
+ * The links of the page follow the visit; without consent they know of none. Loaded by pages that have such links, from
+ * the collector: a script of another origin has no place that a relative address could start from.
+ */
 export const decided = (url?: string, event?: ChartEvent) => {
   if (document.querySelector("[data-chart-link]"))
-    import("./links.js").then(({ renewLinks }) => renewLinks(url, event)).catch(() => {});
+    import(config.collector + "/links.js").then(({ renewLinks }) => renewLinks(url, event)).catch(() => {});
 };

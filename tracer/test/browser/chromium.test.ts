@@ -283,7 +283,8 @@ it("begins a new visit in the middle of a page after 30 minutes of silence", asy
 
 it("starts by the attributes of its script tag, and as an ES module", async () => {
   site.pages.set("/tag", `<!doctype html><title>Tag</title>
-    <script src="/dist/tracer.js" data-write-key="wk_tag" data-collector="${collector.url}" data-variant="t"></script>`);
+    <a data-chart-link="deal" href="${collector.url}/go/deal">go</a>
+    <script src="${collector.url}/tracer.js" data-write-key="wk_tag" data-collector="${collector.url}" data-variant="t"></script>`);
   site.pages.set("/module", `<!doctype html><title>Module</title><script type="module">
     import { init } from "/dist/index.js";
     init({ collector: "${collector.url}", writeKey: "wk_module", consent: { analytics: true } });</script>`);
@@ -292,6 +293,8 @@ it("starts by the attributes of its script tag, and as an ES module", async () =
   await until(() => collector.kept.size == 1);
   expect(collector.posts[0]?.path).toBe("/v1/events?key=wk_tag");
   expect(collector.of("page_view")[0]?.ctx?.ab_variant).toBe("t");
+  // A script of another origin, without `crossorigin`: the way the collector's documentation says.
+  await until(async () => (await page.getAttribute("a", "href")) == `${collector.url}/go/deal?c=signed`);
   await page.goto(`${site.url}/module`);
   await until(() => collector.posts.some((post) => post.path.endsWith("wk_module")));
 });

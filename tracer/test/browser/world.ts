@@ -87,9 +87,10 @@ export class Collector {
       response.writeHead(204).end();
       return;
     }
+    const path = request.url!;
+    if (/^\/(tracer|links)\.js$/.test(path)) return script(response, path.slice(1));
     const text = await bodyOf(request).catch(() => "");
     if (!text) return void response.destroy();
-    const path = request.url!;
     if (path.startsWith("/v1/links")) {
       const asked = JSON.parse(text) as Record<string, unknown> & { links: { link_id: string; position: number }[] };
       this.linkRequests.push(asked);
@@ -117,6 +118,11 @@ export class Collector {
 
 const json = (response: ServerResponse, status: number, body: unknown, headers = {}) =>
   response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
+
+const script = (response: ServerResponse, name: string) =>
+  void response
+    .writeHead(200, { "Content-Type": "text/javascript" })
+    .end(readFileSync(new URL(`../../dist/${name}`, import.meta.url)));
 
 export const refuse =
   (status: number, headers: Record<string, string> = {}): Fault =>
@@ -166,10 +172,7 @@ export class Site {
       this.drops.push(JSON.parse(await bodyOf(request)) as Drop);
       return void response.writeHead(204).end();
     }
-    if (pathname.startsWith("/dist/")) {
-      const file = readFileSync(new URL(`../../dist/${pathname.slice(6)}`, import.meta.url));
-      return void response.writeHead(200, { "Content-Type": "text/javascript" }).end(file);
-    }
+    if (pathname.startsWith("/dist/")) return script(response, pathname.slice(6));
     const page = this.pages.get(pathname) ?? this.pages.get("*");
     response.writeHead(page ? 200 : 404, { "Content-Type": "text/html; charset=utf-8" }).end(page);
   }
