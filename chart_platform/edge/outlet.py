@@ -257,12 +257,11 @@ class Outlet:
             return ticket.future
         if not sent:
             return self._keep(ticket.records, ticket.future)
-        # The spill has the second half; what was to be told of all is told when both are done.
-        rest, first = self._keep(ticket.records[sent:]), self._loop.create_future()
-        both = self._both(first, rest)
-        both.add_done_callback(partial(_pass_on, ticket.future))
-        ticket.records, ticket.left, whole = ticket.records[:sent], sent, ticket.future
-        ticket.future = first
+        # The rest goes to the spill; all is done when both are.
+        whole, ticket.future = ticket.future, self._loop.create_future()
+        both = self._both(ticket.future, self._keep(ticket.records[sent:]))
+        both.add_done_callback(partial(_pass_on, whole))
+        ticket.records, ticket.left = ticket.records[:sent], sent
         self._outstanding[ticket] = None
         return whole
 
