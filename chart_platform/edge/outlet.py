@@ -4,7 +4,8 @@ Belongs here: the producer, delivery reports, when to spill and when to drain, a
 belong here: the files of the spill (``spill``), what a record says (``admission``), HTTP.
 
 All of it runs on the event loop, the delivery reports included: a timer polls the producer every millisecond while
-something is under way, which costs as little as a thread that polls and never fights with the loop for the interpreter.
+something is under way, which costs about a tenth more than a thread that polls, but needs no locks and never fights with
+the loop for the interpreter.
 Only the disk has a thread.
 
 A record is durable when every in-sync replica has it or when it is fsynced in the spill. The breaker opens at the first
