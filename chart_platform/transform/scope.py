@@ -315,13 +315,17 @@ class Scope:
             f"""
             create or replace table scope.evaluations as
             with active as (
-                select user_id_hash, event_dt from scope.events where event_dt < date '{horizon}'
+                -- A visit counts for the day it began on, which may be before the day of the event that names its visitor.
+                select e.user_id_hash, cast(x.low as date) as first_day, e.event_dt as last_day
+                from scope.events as e
+                join (from scope.extents where low < date '{horizon}') as x
+                    on x.session_key = e.session_key and e.ts between x.low and x.high
                 union
-                select user_id_hash, event_dt from {self._doomed_visits(horizon)}
+                select user_id_hash, event_dt as first_day, event_dt as last_day from {self._doomed_visits(horizon)}
             )
 
             select distinct user_id_hash, unnest(generate_series(
-                event_dt + interval 1 day, least(event_dt + interval {window} day, date '{horizon}'), interval 1 day
+                first_day + interval 1 day, least(last_day + interval {window} day, date '{horizon}'), interval 1 day
             ))::date as evaluated_on
             from active where user_id_hash is not null
             {moved}

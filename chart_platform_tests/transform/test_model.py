@@ -88,6 +88,21 @@ def test_a_visitor_active_on_two_days_is_counted_once_in_a_segment_window(new_ho
     assert home.rows(SILVER_USER_SEGMENTS) == []
 
 
+def test_a_visit_that_names_its_visitor_after_midnight_counts_for_the_day_it_began_on(
+    new_home: NewHome, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text("[{name: fresh, owner: o, description: d, window_days: 1, predicate: sessions >= 1}]")
+    home = new_home(segment_rules=rules)
+    home.send(
+        NEXT,
+        [event(1, at(DAY, "23:50:00"), session="s"), event(2, at(NEXT, "00:10:00"), session="s", visitor="u")],
+    )
+    home.advance()
+    (row,) = home.rows(SILVER_USER_SEGMENTS)
+    assert (row["user_id_hash"], row["valid_from"].date(), row["valid_to"]) == ("u", NEXT, None)
+
+
 def test_a_run_that_dies_after_the_segments_still_updates_later_visits(new_home: NewHome) -> None:
     home = new_home()
     home.send(THIRD, [event(1, at(THIRD, "10:00:00"), session="later", visitor="u")])
