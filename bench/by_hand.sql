@@ -1,23 +1,7 @@
--- Deduplication, visits and funnel over bronze.events in one go: what an analyst would write, on defaults of the settings.
-with first_received as (
-    select
-        event_id,
-        event_type,
-        ts,
-        nullif(session.session_id, '') as session_id,
-        nullif("user".user_id_hash, '') as user_id_hash,
-        nullif("user".geo_country, '') as geo_country,
-        nullif(ctx.page_url, '') as page_url,
-        nullif(ctx.ab_variant, '') as ab_variant,
-        nullif(affiliate.target, '') as affiliate_target,
-        affiliate.payout_cents as payout_cents
-    from {bronze} as bronze
-    qualify row_number() over (partition by event_id, ts::date order by ingest_ts, ts) = 1
-),
-
-keyed as (
+-- Visits and funnel of deduplicated events in one go: what an analyst would write, on defaults of the settings.
+with keyed as (
     select *, coalesce('s:' || session_id, 'u:' || user_id_hash) as visit_key
-    from first_received
+    from {events} as events
     where coalesce(session_id, user_id_hash) is not null
 ),
 

@@ -5,20 +5,26 @@ Belongs here: the functions that ``measure`` calls for it. Does not belong here:
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import sqlglot
 
 from bench.contenders.common import Job
 from bench.contenders.ours import settings_of
 from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL, SILVER_EVENTS, SILVER_SESSIONS
-from chart_platform.lakehouse.duck import connect, relation
+from chart_platform.lakehouse.duck import connect, local_path, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.transform import model, silver
 
-_SQL = (Path(__file__).parent / "by_hand.sql").read_text()
+_HERE = Path(__file__).parent
+_EVENTS, _VISITS = ((_HERE / f"{name}.sql").read_text() for name in ("by_hand_events", "by_hand"))
+_FLAT = (Path(silver.__file__).parent / "silver.sql").read_text()
+_COPY = "(format parquet, compression zstd, compression_level 1)"
 
 
 def update_silver(argument: dict[str, Any]) -> dict[str, int]:
@@ -39,14 +45,64 @@ def update_all(argument: dict[str, Any]) -> dict[str, int]:
 
 
 def by_hand(argument: dict[str, Any]) -> dict[str, int]:
-    """Deduplication, visits and funnel in one query over bronze's files, written to plain Parquet."""
+    """Deduplication, visits and funnel in one query over bronze's files, written to one plain Parquet file."""
     lake = Lake(settings_of(Job.of(argument)))
     connection = connect(lake.settings)
-    bronze = lake.load(BRONZE_EVENTS)
-    target = Path(argument["folder"]) / "by_hand.parquet"
-    query = _SQL.format(bronze=relation(bronze, BRONZE_EVENTS, lake.files(bronze)))
-    connection.execute(f"copy ({query}) to '{target}' (format parquet, compression zstd, compression_level 1)")
+    target = _target(argument, "by_hand")
+    query = _VISITS.format(events=f"({_EVENTS.format(bronze=_bronze(lake))})")
+    connection.execute(f"copy ({query}) to '{target}' {_COPY}")
     return _sums(connection, f"'{target}'")
+
+
+def by_hand_all(argument: dict[str, Any]) -> dict[str, int]:
+    """All that the platform writes of a first day, by hand: events with all columns, sessions, funnel and clicks.
+
+    Four plain Parquet files, unsorted and unpartitioned; no segments, as a first day has none.
+    """
+    lake = Lake(settings_of(Job.of(argument)))
+    connection = connect(lake.settings)
+    events = _target(argument, "events")
+    first = "row_number() over (partition by event_id, event_dt order by ingest_ts, ts) = 1"
+    flat = _FLAT.format(bronze=_bronze(lake))
+    connection.execute(f"copy (select * from ({flat}) qualify {first}) to '{events}' {_COPY}")
+    query = _VISITS.format(events=f"'{events}'")
+    connection.execute(f"create temp table visits as {query}")
+    for name, columns in (
+        ("sessions", "* exclude (saw_comparison, payout_cents)"),
+        ("funnel", "* exclude (pageviews)"),
+    ):
+        connection.execute(f"copy (select {columns} from visits) to '{_target(argument, name)}' {_COPY}")
+    clicks = f"select * from '{events}' where event_type = 'affiliate_click'"
+    connection.execute(f"copy ({clicks}) to '{_target(argument, 'clicks')}' {_COPY}")
+    return _sums(connection, "visits")
+
+
+def spark(argument: dict[str, Any]) -> dict[str, Any]:
+    """The query of :func:`by_hand` in PySpark local[2], by an interpreter that has it: CPU and memory of it and its JVM."""
+    lake = Lake(settings_of(Job.of(argument)))
+    files = [local_path(f.file_path) for f in lake.files(lake.load(BRONZE_EVENTS))]
+    query = _VISITS.format(events=f"({_EVENTS.format(bronze='bronze')})")
+    job = {
+        "files": files,
+        "query": sqlglot.transpile(query, read="duckdb", write="spark")[0],
+        "target": str(_target(argument, "spark")),
+    }
+    # -P: our folder has a `profile`, which would hide Python's own.
+    script = [argument["spark_python"], "-P", str(_HERE / "spark_job.py")]
+    done = subprocess.run(script, input=json.dumps(job), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found | {"answer": _sums(connect(lake.settings), f"'{job['target']}/*.parquet'")}
+
+
+def _bronze(lake: Lake) -> str:
+    bronze = lake.load(BRONZE_EVENTS)
+    return relation(bronze, BRONZE_EVENTS, lake.files(bronze))
+
+
+def _target(argument: dict[str, Any], name: str) -> Path:
+    return Path(argument["folder"]) / f"{name}-by-hand.parquet"
 
 
 def funnel_sums(argument: dict[str, Any]) -> dict[str, int]:

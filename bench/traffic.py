@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from socket import socket
@@ -41,8 +42,11 @@ class Traffic:
 def messages(
     count: int, days: int = 1, lean: bool = False, malformed: bool = False, seed: int = 7
 ) -> Iterator[Message]:
-    """Exactly ``count`` messages, the first of a seeded history of ``days``."""
-    config = SimulationConfig(seed=seed, events=count, days=days, faults=_MALFORMED if malformed else FAULTS)
+    """Exactly ``count`` messages, the first of a seeded history of ``days`` that ended last midnight UTC."""
+    faults = _MALFORMED if malformed else FAULTS
+    # Not a fixed day: the further back events lie, the more days segments are judged for.
+    end = datetime.now(UTC).date()
+    config = SimulationConfig(seed=seed, events=count, days=days, end=end, faults=faults)
     found: Iterator[Message] = islice(generate(config), count)
     return map(_trimmed, found) if lean else found
 
