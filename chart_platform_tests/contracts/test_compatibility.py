@@ -375,6 +375,7 @@ def valid(schema: Schema, event: Any) -> bool:
     return jsonschema_rs.Draft202012Validator(schema, validate_formats=True).is_valid(event)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(st.data())
 def test_whatever_was_accepted_is_accepted_by_every_version_that_passes(data: st.DataObject) -> None:

@@ -27,6 +27,8 @@ from chart_platform.quality.schemas import audit
 from chart_platform_tests.conversions.conversion_world import DAY, NOON, PRODUCTS, World, report
 from chart_platform_tests.transform.fixtures import examples, settings
 
+pytestmark = pytest.mark.slow
+
 MORNING = NOON - timedelta(hours=1)
 
 

@@ -22,6 +22,8 @@ from chart_platform.conversions.networks import load_networks
 from chart_platform.conversions.reports import Bounds
 from chart_platform_tests.conversions.conversion_world import NOON, PLAIN, World, report
 
+pytestmark = pytest.mark.slow
+
 BRONZE = (CONVERSION_FILES, CONVERSION_REPORTS, CONVERSION_REJECTS)
 
 

@@ -107,6 +107,7 @@ bodies = st.one_of(mutated(), noise.filter(lambda value: value is not None))
 clients = st.sampled_from([BROWSER, SERVER])
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300, 20_000))
 @given(batch=st.lists(st.tuples(bodies, clients), min_size=1, max_size=12))
 def test_nothing_that_the_edge_accepts_becomes_a_dead_letter(batch: list[tuple[bytes, Client]]) -> None:
@@ -121,6 +122,7 @@ def test_nothing_that_the_edge_accepts_becomes_a_dead_letter(batch: list[tuple[b
     assert [row["event_id"] for row in kept] == [verdict.event_id for verdict in taken]
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(500, 50_000))
 @given(body=bodies, client=clients)
 def test_the_edge_takes_exactly_what_the_contract_offers_to_clients(body: bytes, client: Client) -> None:

@@ -178,6 +178,7 @@ queries = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(800, 50_000))
 @given(link_id=st.one_of(ids, st.sampled_from([link.link_id for link in LINKS])), query=queries, headers=raw_headers, method=st.sampled_from(["GET", "HEAD"]), peer=st.one_of(st.just("203.0.113.7"), st.text(max_size=10)))  # fmt: skip
 def test_no_request_chooses_where_it_is_led(link_id: str, query: bytes, headers: dict[bytes, bytes], method: str, peer: str) -> None:  # fmt: skip
@@ -195,6 +196,7 @@ def test_no_request_chooses_where_it_is_led(link_id: str, query: bytes, headers:
         assert bronze(answer.record.value)
 
 
+@pytest.mark.slow
 def test_no_two_clicks_have_an_id_in_common() -> None:
     found = [click(follow(query=signed())) for _ in range(200)]
     assert len({event["click_id"] for event in found}) == len({event["event_id"] for event in found}) == 200

@@ -25,6 +25,8 @@ from chart_platform_tests.edge.letters import NUMBERS, PLAIN_NUMBERS, SPOILED, S
 from chart_platform_tests.transform.fixtures import NewHome, dbt_cache, examples, new_home
 from chart_platform_tests.transform.homes import DAY, Home, at, event, multiset
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["dbt_cache", "new_home"]
 
 

@@ -143,6 +143,7 @@ def test_progress_follows_a_rollback(new_home: NewHome) -> None:
     assert offsets_held(home) == [(0, n) for n in range(5)]
 
 
+@pytest.mark.slow
 def test_progress_survives_compaction_and_expiry(new_home: NewHome) -> None:
     home = new_home()
     for n in range(maintenance.MANY_FILES):
@@ -155,6 +156,7 @@ def test_progress_survives_compaction_and_expiry(new_home: NewHome) -> None:
     assert home.multiset(BRONZE_EVENTS) == before
 
 
+@pytest.mark.slow
 def test_a_compaction_overtaken_by_a_rewrite_of_its_files_publishes_nothing(
     new_home: NewHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from chart_platform.transform.ingest import reingest_day
 from chart_platform_tests.transform.fixtures import NewHome
 from chart_platform_tests.transform.homes import DAY, Home, at, event
 
+pytestmark = pytest.mark.slow
+
 ADDED = {
     "privacy": {"gpc"}, "ctx": {"device", "browser", "os"}, "affiliate": {"position", "network", "context"},
     "metadata": {"key_id", "replayed_from"},

@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS, TABLES
 from chart_platform.lakehouse import maintenance
 from chart_platform.quality.schemas import audit
 from chart_platform.transform import silver
 from chart_platform_tests.transform.fixtures import NewHome
 from chart_platform_tests.transform.homes import DAY, Home, at, event
+
+pytestmark = pytest.mark.slow
 
 KEEP = timedelta(hours=24)
 
