@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -61,9 +62,10 @@ values = st.one_of(
 
 
 @st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    made = deepcopy(draw(st.sampled_from(VALID)))
-    for path in draw(st.lists(st.sampled_from(PATHS), max_size=3)):
+def mutated(draw: st.DrawFn, bases: Sequence[Any] = VALID, paths: Sequence[tuple[str, ...]] = PATHS) -> bytes:
+    """One of ``bases`` with up to three members, at ``paths``, changed or taken out."""
+    made = deepcopy(draw(st.sampled_from(bases)))
+    for path in draw(st.lists(st.sampled_from(paths), max_size=3)):
         place: Any = made
         for name in path[:-1]:
             if not isinstance(place.get(name), dict):
