@@ -27,6 +27,14 @@ pytestmark = pytest.mark.slow
 NEXT, THIRD, FOURTH = (DAY + timedelta(days=n) for n in (1, 2, 3))
 
 
+@pytest.fixture
+def fresh_rule(tmp_path: Path) -> Path:
+    """A file of one rule: who had a visit the day before is `fresh`."""
+    rules = tmp_path / "rules.yml"
+    rules.write_text("[{name: fresh, owner: o, description: d, window_days: 1, predicate: sessions >= 1}]")
+    return rules
+
+
 def days_files(home: Home, table: Table, day: date) -> frozenset[str]:
     return frozenset(p for p in paths(home.lake.files(home.lake.load(table))) if f"event_dt={day}" in p)
 
@@ -89,11 +97,9 @@ def test_a_visitor_active_on_two_days_is_counted_once_in_a_segment_window(new_ho
 
 
 def test_a_visit_that_names_its_visitor_after_midnight_counts_for_the_day_it_began_on(
-    new_home: NewHome, tmp_path: Path
+    new_home: NewHome, fresh_rule: Path
 ) -> None:
-    rules = tmp_path / "rules.yml"
-    rules.write_text("[{name: fresh, owner: o, description: d, window_days: 1, predicate: sessions >= 1}]")
-    home = new_home(segment_rules=rules)
+    home = new_home(segment_rules=fresh_rule)
     home.send(
         NEXT,
         [event(1, at(DAY, "23:50:00"), session="s"), event(2, at(NEXT, "00:10:00"), session="s", visitor="u")],
@@ -123,11 +129,9 @@ def committed_in_order() -> list[Table]:
 
 
 def test_a_visit_ahead_of_the_newest_ingestion_day_gets_its_segments_when_that_day_is_judged(
-    new_home: NewHome, tmp_path: Path
+    new_home: NewHome, fresh_rule: Path
 ) -> None:
-    rules = tmp_path / "rules.yml"
-    rules.write_text("[{name: fresh, owner: o, description: d, window_days: 1, predicate: sessions >= 1}]")
-    home = new_home(segment_rules=rules)
+    home = new_home(segment_rules=fresh_rule)
     # The visitor's clock is ahead: on NEXT the member of `fresh` visits on THIRD, when the membership is over.
     home.send(
         NEXT,
