@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
-from chart_platform.contracts.lineage import column_lineage
 from chart_platform.contracts.tables import Table
 from chart_platform.defs.partitions import daily
 from chart_platform.lakehouse.duck import connect, relation
@@ -40,7 +39,7 @@ def spec(table: Table, deps: Sequence[Any], kinds: set[str], group: str | None =
     lineage = dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(asset_key=dg.AssetKey(up.split(".")), column_name=name) for up, name in sources]
-            for column, sources in column_lineage(table.full_name).items()
+            for column, sources in table.lineage().items()
         }
     )
     return dg.AssetSpec(

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-from chart_platform.contracts.lineage import column_lineage
 from chart_platform.contracts.tables import (
     CONVERSION_RECONCILIATION,
     DIM_USER,
@@ -68,7 +67,7 @@ def test_names_that_a_declaration_mentions_are_its_columns(declared: Table) -> N
 
 @every_table
 def test_lineage_covers_every_derived_column_and_names_columns_that_exist(declared: Table) -> None:
-    lineage = column_lineage(declared.full_name)
+    lineage = declared.lineage()
     if declared.namespace == "bronze":
         assert lineage == {}
         return

@@ -1,0 +1,83 @@
+"""Every table of the lakehouse, declared once: columns, types, meaning, lineage, partitioning and allowed values.
+
+Iceberg tables are created from it (``lakehouse.catalog``), Pandera schemas from its checks (``quality.schemas``), dbt's
+contracts and the data dictionary are generated from it. Belongs here: the declarations, a module a subject.
+"""
+
+from __future__ import annotations
+
+from chart_platform.contracts.tables.conversions import (
+    CONVERSION_EXPLANATIONS,
+    CONVERSION_FILES,
+    CONVERSION_MATCHES,
+    CONVERSION_RECONCILIATION,
+    CONVERSION_REJECTS,
+    CONVERSION_REPORTS,
+    CONVERSION_STATUSES,
+    FACT_CONVERSIONS,
+)
+from chart_platform.contracts.tables.declare import EVENT_TYPES, TEXTS, TIMESTAMP, UTM, Column, Sensitivity, Table
+from chart_platform.contracts.tables.events import BRONZE_DEAD_LETTERS, BRONZE_EVENTS, SILVER_EVENTS
+from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
+from chart_platform.contracts.tables.visits import (
+    FACT_AFFILIATE_CLICKS,
+    FACT_FUNNEL,
+    SILVER_SESSIONS,
+    SILVER_USER_SEGMENTS,
+)
+
+__all__ = [
+    "BRONZE_DEAD_LETTERS",
+    "BRONZE_EVENTS",
+    "CONVERSION_EXPLANATIONS",
+    "CONVERSION_FILES",
+    "CONVERSION_MATCHES",
+    "CONVERSION_RECONCILIATION",
+    "CONVERSION_REJECTS",
+    "CONVERSION_REPORTS",
+    "CONVERSION_STATUSES",
+    "DIM_USER",
+    "EVENT_TYPES",
+    "FACT_AFFILIATE_CLICKS",
+    "FACT_CONVERSIONS",
+    "FACT_FUNNEL",
+    "PROFILE_CHANGES",
+    "PROFILE_SNAPSHOTS",
+    "SILVER_EVENTS",
+    "SILVER_SESSIONS",
+    "SILVER_USER_SEGMENTS",
+    "TABLES",
+    "TEXTS",
+    "TIMESTAMP",
+    "UTM",
+    "Column",
+    "Sensitivity",
+    "Table",
+    "table",
+]
+
+TABLES: tuple[Table, ...] = (
+    BRONZE_EVENTS,
+    BRONZE_DEAD_LETTERS,
+    SILVER_EVENTS,
+    SILVER_SESSIONS,
+    SILVER_USER_SEGMENTS,
+    FACT_FUNNEL,
+    FACT_AFFILIATE_CLICKS,
+    CONVERSION_FILES,
+    CONVERSION_REPORTS,
+    CONVERSION_REJECTS,
+    FACT_CONVERSIONS,
+    CONVERSION_RECONCILIATION,
+    PROFILE_SNAPSHOTS,
+    PROFILE_CHANGES,
+    DIM_USER,
+)
+
+
+def table(full_name: str) -> Table:
+    """The declaration of ``namespace.name``. Raises ``KeyError`` naming the tables there are."""
+    for declared in TABLES:
+        if declared.full_name == full_name:
+            return declared
+    raise KeyError(f"No table {full_name!r}; there are {', '.join(t.full_name for t in TABLES)}.")
