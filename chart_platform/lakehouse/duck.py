@@ -76,6 +76,7 @@ def duckdb_type(kind: pa.DataType) -> str:
         pa.binary(): "BLOB",
         pa.int32(): "INTEGER",
         pa.int64(): "BIGINT",
+        pa.float64(): "DOUBLE",
         pa.bool_(): "BOOLEAN",
         pa.date32(): "DATE",
         pa.timestamp("us"): "TIMESTAMP",

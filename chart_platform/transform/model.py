@@ -20,7 +20,9 @@ from pyiceberg.table import Table as IcebergTable
 from chart_platform.contracts.tables import (
     BRONZE_EVENTS,
     FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
     FACT_FUNNEL,
+    FACT_PAGE_VIEWS,
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
@@ -36,7 +38,14 @@ from chart_platform.transform.ingest import Audit
 from chart_platform.transform.scope import SILVER_SNAPSHOT_KEY, Scope
 from chart_platform.transform.segments import load_rules, membership_macro
 
-DERIVED: tuple[Table, ...] = (SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL, FACT_AFFILIATE_CLICKS)
+DERIVED: tuple[Table, ...] = (
+    SILVER_SESSIONS,
+    SILVER_USER_SEGMENTS,
+    FACT_FUNNEL,
+    FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
+    FACT_PAGE_VIEWS,
+)
 _log = logging.getLogger(__name__)
 
 

@@ -48,9 +48,11 @@ from chart_platform.transform.silver import DISPLACED_KEY, unseen
 _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
 SILVER_SNAPSHOT_KEY = "chart.silver-events-snapshot"
 _EVENT_COLUMNS = (
-    "event_id, event_type, ts, user_id_hash, geo_country, page_url, ab_variant, "
-    "affiliate_link_id, affiliate_target, payout_cents, page_view_id, click_id, affiliate_network, "
-    "affiliate_position, affiliate_context, event_dt"
+    "event_id, event_type, ts, user_id_hash, geo_country, page_url, referrer, ab_variant, experiment_keys, "
+    "device, browser, os, utm_source, utm_medium, utm_campaign, utm_term, utm_content, page_view_id, "
+    "chart_action, chart_control_id, chart_control_value, product_ids, "
+    "affiliate_link_id, affiliate_target, payout_cents, click_id, affiliate_network, affiliate_position, "
+    "affiliate_context, event_dt"
 )
 _MANY_CHAINS = 250_000
 """Above so many the events are read again where they are needed: a copy of them all would not fit in memory."""
@@ -282,12 +284,14 @@ class Scope:
     def _read_events(self, row_filter: BooleanExpression) -> str:
         return self._read(SILVER_EVENTS, row_filter)
 
-    def _doom(self, sessions: str, clicks: str) -> None:
+    def _doom(self, sessions: str, events: str) -> None:
         """Say which existing rows the run's results replace."""
         self.doomed = {
+            **dict.fromkeys(
+                ("gold.fact_page_views", "gold.fact_chart_interactions", "gold.fact_affiliate_clicks"), events
+            ),
             "silver.sessions": sessions,
             "gold.fact_funnel": f"({sessions}) or (t.session_id, t.session_start_ts) in (select (session_id, session_start_ts) from intermediate.int_resegmented_visits)",
-            "gold.fact_affiliate_clicks": clicks,
             "silver.user_segments": "t.user_id_hash in (select user_id_hash from scope.evaluations)",
         }
 

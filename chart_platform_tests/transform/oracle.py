@@ -80,6 +80,8 @@ class Expected:
     segments: list[Row]
     funnel: list[Row]
     clicks: list[Row]
+    interactions: list[Row]
+    page_views: list[Row]
 
 
 def _moment(ts_ms: int) -> datetime:
@@ -183,6 +185,64 @@ def _is_comparison(url: str | None) -> bool:
     return url is not None and "compare" in urlsplit(url).path.split("/")
 
 
+UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+CHANNELS = {("google", "cpc"): "Paid Search", ("weekly", "email"): "Email"}
+"""Of the campaigns that stories have; the rules themselves are tested with the macro."""
+
+
+def _campaign(rows: Sequence[Row]) -> Row:
+    """Campaign parameters and channel of a visit."""
+    named = next((r for r in rows if any(r[name] is not None for name in UTM)), None)
+    utm = {name: named[name] if named else None for name in UTM}
+    channel = CHANNELS[utm["utm_source"], utm["utm_medium"]] if named else "Direct"
+    return utm | {"channel": channel}
+
+
+def _used(rows: Sequence[Row]) -> Row:
+    """How the chart was used in a visit."""
+    actions = {"toggles": "toggle", "sorts": "sort", "filters": "filter", "expands": "compare_expand"}
+
+    def said(row: Row) -> str:
+        return f"{row['chart_control_id'] or ''} {row['chart_control_value'] or ''}".lower()
+
+    return {
+        **{name: sum(r["chart_action"] == action for r in rows) for name, action in actions.items()},
+        "price_interactions": sum("price" in (r["chart_control_id"] or "").lower() for r in rows),
+        "deal_interactions": sum(any(w in said(r) for w in ("deal", "discount", "coupon", "trial")) for r in rows),
+    }
+
+
+def _page_views(visits_found: Sequence[tuple[str | None, list[Row]]]) -> list[Row]:
+    """One row a page view: the events of a visit that carry one page view's id, if it was seen at all."""
+    found = []
+    for session_id, rows in visits_found:
+        pages: dict[str, list[Row]] = {}
+        for row in rows:
+            own = session_id is None or row["page_view_id"] is None
+            pages.setdefault(row["event_id"] if own else row["page_view_id"], []).append(row)
+        for members in pages.values():
+            seen = [r for r in members if r["event_type"] == "page_view"]
+            if not seen:
+                continue
+            found.append(
+                {
+                    "event_id": seen[0]["event_id"],
+                    "page_view_id": members[0]["page_view_id"],
+                    "session_id": session_id,
+                    "ts": seen[0]["ts"],
+                    "last_ts": members[-1]["ts"],
+                    "dwell_ms": _ms(members[-1]["ts"]) - _ms(seen[0]["ts"]),
+                    **{name: _first(seen, name) for name in ("page_url", "referrer", "experiment_keys")},
+                    **{name: _first(members, name) for name in ("user_id_hash", "ab_variant", "geo_country", "device")},
+                    "is_comparison": any(_is_comparison(r["page_url"]) for r in seen),
+                    "chart_interactions": sum(r["event_type"] == "chart_interaction" for r in members),
+                    "affiliate_clicks": sum(r["event_type"] == "affiliate_click" for r in members),
+                    "event_dt": seen[0]["ts"].date(),
+                }
+            )
+    return found
+
+
 def _memberships(sessions: Sequence[Row], rules: Sequence[Rule], horizon: date) -> dict[tuple[str, str], set[date]]:
     member: dict[tuple[str, str], set[date]] = {}
     for user in {s["user_id_hash"] for s in sessions} - {None}:
@@ -241,8 +301,12 @@ def expected(
             "session_start_ts": rows[0]["ts"],
             "ab_variant": _first(rows, "ab_variant"),
             "geo_country": _first(rows, "geo_country"),
+            "device": _first(rows, "device"),
+            "channel": _campaign(rows)["channel"],
+            "payout_cents": sum(r["payout_cents"] or 0 for r in of["affiliate_click"]),
             "event_dt": rows[0]["ts"].date(),
         }
+        compared = [r for r in of["page_view"] if _is_comparison(r["page_url"])]
         sessions.append(
             shared
             | {
@@ -252,16 +316,25 @@ def expected(
                 "affiliate_clicks": len(of["affiliate_click"]),
                 "first_page_url": _first(rows, "page_url"),
                 "last_page_url": _first(rows[::-1], "page_url"),
+                **{name: _first(rows, name) for name in ("browser", "os", "referrer")},
+                **_campaign(rows),
+                **_used(rows),
+                "comparison_views": len(compared),
+                "engaged": rows[-1]["ts"] - rows[0]["ts"] >= timedelta(seconds=10)
+                or len(of["page_view"]) >= 2
+                or bool(of["affiliate_click"]),
             }
         )
         funnel.append(
             shared
             | {
-                "saw_comparison": any(_is_comparison(r["page_url"]) for r in of["page_view"]),
+                "saw_comparison": bool(compared),
                 "interacted_chart": bool(of["chart_interaction"]),
                 "clicked_affiliate": bool(of["affiliate_click"]),
                 "affiliate_target": _first(of["affiliate_click"], "affiliate_target"),
-                "payout_cents": sum(r["payout_cents"] or 0 for r in of["affiliate_click"]),
+                "comparison_ts": _first(compared, "ts"),
+                "interaction_ts": _first(of["chart_interaction"], "ts"),
+                "click_ts": _first(of["affiliate_click"], "ts"),
             }
         )
         visit_of.update({(r["event_id"], r["event_dt"]): session_id for r in rows})
@@ -282,4 +355,12 @@ def expected(
         for r in events
         if r["event_type"] == "affiliate_click"
     ]
-    return Expected(events, sessions, segments, funnel, clicks)
+    interacted = ("event_id", "ts", "user_id_hash", "page_view_id", "chart_action", "chart_control_id")
+    also = ("chart_control_value", "product_ids", "page_url", "ab_variant", "geo_country", "device", "event_dt")
+    interactions = [
+        {c: r[c] for c in (*interacted, *also)} | {"session_id": visit_of.get((r["event_id"], r["event_dt"]))}
+        for r in events
+        if r["event_type"] == "chart_interaction"
+    ]
+    nobodys = [(None, [r]) for r in events if (r["event_id"], r["event_dt"]) not in visit_of]
+    return Expected(events, sessions, segments, funnel, clicks, interactions, _page_views([*found, *nobodys]))

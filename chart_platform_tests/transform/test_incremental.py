@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from chart_platform.contracts.tables import (
     FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
     FACT_FUNNEL,
+    FACT_PAGE_VIEWS,
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
@@ -44,7 +46,7 @@ RULES = (
         lambda f: f["days_active"] >= 2 and f["chart_interactions"] == 0,
     ),
 )
-MODELLED = (SILVER_EVENTS, SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL, FACT_AFFILIATE_CLICKS)
+MODELLED = (SILVER_EVENTS, *model.DERIVED)
 MINUTE_MS = 60_000
 # Every boundary of the model from both sides: timeout, hour, cap, and enough to leave a segment's window.
 STEPS = [
@@ -59,7 +61,19 @@ PAGES = [
     None,
     {"page_url": "https://x.example/a"},
     {"page_url": "https://x.example/compare/b?c", "ab_variant": "B"},
-    {"page_url": ""},
+    {"page_url": "", "device": "mobile", "browser": "Firefox", "os": "Linux"},
+]
+CAMPAIGNS = [
+    None,
+    None,
+    {"source": "google", "medium": "cpc", "campaign": "x"},
+    {"source": "weekly", "medium": "email"},
+]
+CHART_USES = [
+    {"action": "sort", "control_id": "Price", "control_value": "asc", "product_ids": ["a", ""]},
+    {"action": "filter", "control_id": "offers", "control_value": "Free Trial"},
+    {"action": "compare_expand"},
+    {"action": "toggle", "control_id": "deal"},
 ]
 FIRST_INGESTION_DAY = DAY + timedelta(days=1)
 
@@ -138,6 +152,10 @@ def stories(draw: st.DrawFn) -> Story:
                 extra["ctx"] = page
             kind = draw(st.sampled_from(KINDS))
             made = event(number, ts, kind, session=session, visitor=visitor, **extra)
+            if kind == "chart_interaction":
+                made["chart"] = draw(st.sampled_from(CHART_USES))
+            if utm := draw(st.sampled_from(CAMPAIGNS)):
+                made["session"] = made.get("session", {}) | {"utm": utm}
             messages.append(made | draw(st.sampled_from(BY_THE_EDGE)))
             number += 1
     for original in draw(st.lists(st.integers(0, number - 1), max_size=5)):
@@ -237,6 +255,8 @@ def difference(home: Home, wanted: Expected) -> dict[str, Any]:
         (SILVER_USER_SEGMENTS, wanted.segments),
         (FACT_FUNNEL, wanted.funnel),
         (FACT_AFFILIATE_CLICKS, wanted.clicks),
+        (FACT_CHART_INTERACTIONS, wanted.interactions),
+        (FACT_PAGE_VIEWS, wanted.page_views),
     ]
     found = {}
     for table, rows in tables:

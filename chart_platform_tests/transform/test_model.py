@@ -9,7 +9,9 @@ import pytest
 
 from chart_platform.contracts.tables import (
     FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
     FACT_FUNNEL,
+    FACT_PAGE_VIEWS,
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
@@ -124,8 +126,9 @@ def test_a_run_that_dies_after_the_segments_still_updates_later_visits(new_home:
 
 
 def committed_in_order() -> list[Table]:
-    """Tables in the order in which dbt commits them: clicks need no session table."""
-    return [FACT_AFFILIATE_CLICKS, SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL]
+    """Tables in the order in which dbt commits them: facts of single events need no session table."""
+    of_events = [FACT_AFFILIATE_CLICKS, FACT_CHART_INTERACTIONS, FACT_PAGE_VIEWS]
+    return [*of_events, SILVER_SESSIONS, SILVER_USER_SEGMENTS, FACT_FUNNEL]
 
 
 def test_a_visit_ahead_of_the_newest_ingestion_day_gets_its_segments_when_that_day_is_judged(

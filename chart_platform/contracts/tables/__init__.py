@@ -21,7 +21,9 @@ from chart_platform.contracts.tables.events import BRONZE_DEAD_LETTERS, BRONZE_E
 from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
 from chart_platform.contracts.tables.visits import (
     FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
     FACT_FUNNEL,
+    FACT_PAGE_VIEWS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
 )
@@ -39,8 +41,10 @@ __all__ = [
     "DIM_USER",
     "EVENT_TYPES",
     "FACT_AFFILIATE_CLICKS",
+    "FACT_CHART_INTERACTIONS",
     "FACT_CONVERSIONS",
     "FACT_FUNNEL",
+    "FACT_PAGE_VIEWS",
     "PROFILE_CHANGES",
     "PROFILE_SNAPSHOTS",
     "SILVER_EVENTS",
@@ -64,6 +68,8 @@ TABLES: tuple[Table, ...] = (
     SILVER_USER_SEGMENTS,
     FACT_FUNNEL,
     FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
+    FACT_PAGE_VIEWS,
     CONVERSION_FILES,
     CONVERSION_REPORTS,
     CONVERSION_REJECTS,

@@ -103,3 +103,5 @@ CLICK = (
 PAYOUT = Column("payout_cents", I, "Expected affiliate payout, cents.", sensitivity="financial", minimum=0)
 
 PRODUCT = Column("product_id", S, "Product of the link, by the link registry.")
+DEVICE = Column("device", S, "Class of the client: desktop, mobile, tablet, tv, bot or other.")
+CHANNEL = Column("channel", S, "Default channel group of the visit by GA4's rules.")

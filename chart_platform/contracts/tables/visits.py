@@ -5,13 +5,16 @@ from __future__ import annotations
 import pyarrow as pa
 
 from chart_platform.contracts.tables.declare import (
+    CHANNEL,
     CLICK,
     COUNTRY,
+    DEVICE,
     EVENT_DT,
     PAYOUT,
     TEXTS,
     TIMESTAMP,
     USER,
+    UTM,
     VARIANT,
     B,
     Column,
@@ -43,6 +46,44 @@ SILVER_SESSIONS = Table(
         Column("last_page_url", S, "Last page.", sensitivity="personal"),
         VARIANT,
         COUNTRY,
+        DEVICE,
+        Column("browser", S, "Browser family."),
+        Column("os", S, "Operating system family."),
+        Column("referrer", S, "Page before, by the first event that has one.", sensitivity="personal"),
+        *(
+            Column(f"utm_{name}", S, f"Campaign parameter utm_{name}, by the first event that has any of them.")
+            for name in UTM
+        ),
+        CHANNEL,
+        Column("comparison_views", pa.int32(), "Page views of comparison pages.", required=True, minimum=0),
+        Column("toggles", pa.int32(), "Chart interactions that toggled.", required=True, minimum=0),
+        Column("sorts", pa.int32(), "Chart interactions that sorted.", required=True, minimum=0),
+        Column("filters", pa.int32(), "Chart interactions that filtered.", required=True, minimum=0),
+        Column("expands", pa.int32(), "Chart interactions that expanded a feature.", required=True, minimum=0),
+        Column(
+            "price_interactions", pa.int32(), "Chart interactions with a control of price.", required=True, minimum=0
+        ),
+        Column(
+            "deal_interactions",
+            pa.int32(),
+            "Chart interactions with a control or value of deals, discounts, coupons or trials.",
+            required=True,
+            minimum=0,
+        ),
+        Column(
+            "engaged",
+            B,
+            "GA4's engaged session: 10 s or longer, two page views or more, or an affiliate click.",
+            required=True,
+        ),
+        Column(
+            "payout_cents",
+            I,
+            "Expected payout of the visit's clicks, cents; 0 without a click.",
+            required=True,
+            sensitivity="financial",
+            minimum=0,
+        ),
         Column("event_dt", D, "Day of the first event, UTC.", required=True),
     ),
     partition_by=("event_dt",),
@@ -58,6 +99,16 @@ SILVER_SESSIONS = Table(
         **{name: [("silver.events", "event_type")] for name in ("pageviews", "chart_interactions", "affiliate_clicks")},
         "first_page_url": [("silver.events", "page_url"), ("silver.events", "ts")],
         "last_page_url": [("silver.events", "page_url"), ("silver.events", "ts")],
+        "channel": [
+            *(("silver.events", f"utm_{name}") for name in ("source", "medium", "campaign")),
+            ("silver.events", "referrer"),
+            ("silver.events", "page_url"),
+        ],
+        "comparison_views": [("silver.events", "page_url"), ("silver.events", "event_type")],
+        **{name: [("silver.events", "chart_action")] for name in ("toggles", "sorts", "filters", "expands")},
+        "price_interactions": [("silver.events", "chart_control_id")],
+        "deal_interactions": [("silver.events", "chart_control_id"), ("silver.events", "chart_control_value")],
+        "engaged": [("silver.events", "ts"), ("silver.events", "event_type")],
         "event_dt": [("silver.events", "ts")],
     },
 )
@@ -112,6 +163,11 @@ FACT_FUNNEL = Table(
         ),
         VARIANT,
         COUNTRY,
+        DEVICE,
+        CHANNEL,
+        Column("comparison_ts", TIMESTAMP, "First page view of a comparison page, UTC."),
+        Column("interaction_ts", TIMESTAMP, "First chart interaction, UTC."),
+        Column("click_ts", TIMESTAMP, "First affiliate click, UTC."),
         Column("event_dt", D, "Day of the visit's first event, UTC.", required=True),
     ),
     partition_by=("event_dt",),
@@ -126,6 +182,9 @@ FACT_FUNNEL = Table(
         "clicked_affiliate": [("silver.events", "event_type")],
         "affiliate_target": [("silver.events", "affiliate_target"), ("silver.events", "ts")],
         "payout_cents": [("silver.events", "payout_cents")],
+        "comparison_ts": [("silver.events", "ts"), ("silver.events", "page_url")],
+        "interaction_ts": [("silver.events", "ts"), ("silver.events", "event_type")],
+        "click_ts": [("silver.events", "ts"), ("silver.events", "event_type")],
         "segments": [
             ("silver.user_segments", "segment_key"),
             ("silver.user_segments", "valid_from"),
@@ -163,4 +222,76 @@ FACT_AFFILIATE_CLICKS = Table(
     sort_by=("ts", "event_id"),
     upstream="silver.events",
     made_from={"session_id": [("silver.sessions", "session_id")]},
+)
+
+_VISIT = Column(
+    "session_id", S, "Visit it belongs to; null when neither visit nor visitor is known.", sensitivity="personal"
+)
+
+FACT_CHART_INTERACTIONS = Table(
+    namespace="gold",
+    name="fact_chart_interactions",
+    description="One row a use of the chart: toggle, sort, filter, expand or collapse.",
+    columns=(
+        Column("event_id", S, "Identity of the event.", required=True),
+        Column("ts", TIMESTAMP, "When, UTC.", required=True),
+        _VISIT,
+        USER,
+        Column("page_view_id", S, "Page view that it happened on."),
+        Column("chart_action", S, "toggle, sort, filter, compare_expand or compare_collapse."),
+        Column("chart_control_id", S, "Control that was used."),
+        Column("chart_control_value", S, "Value it was set to, as text."),
+        Column("product_ids", TEXTS, "Products on the chart."),
+        Column("page_url", S, "Page.", sensitivity="personal"),
+        VARIANT,
+        COUNTRY,
+        DEVICE,
+        EVENT_DT,
+    ),
+    partition_by=("event_dt",),
+    key=("event_id", "event_dt"),
+    day_column="event_dt",
+    sort_by=("ts", "event_id"),
+    upstream="silver.events",
+    made_from={"session_id": [("silver.sessions", "session_id")]},
+)
+
+FACT_PAGE_VIEWS = Table(
+    namespace="gold",
+    name="fact_page_views",
+    description="One row a page view of a visit, with how long the page was used and what was done on it.",
+    columns=(
+        Column(
+            "event_id", S, "Identity of the page_view event, the first one where several share an id.", required=True
+        ),
+        Column("page_view_id", S, "Id that the page's other events carry; null when the client sent none."),
+        _VISIT,
+        USER,
+        Column("ts", TIMESTAMP, "When the page was seen first, UTC.", required=True),
+        Column("last_ts", TIMESTAMP, "Last event on the page, UTC.", required=True),
+        Column("dwell_ms", I, "From the page view to the last event on the page, ms.", required=True, minimum=0),
+        Column("page_url", S, "Page.", sensitivity="personal"),
+        Column("referrer", S, "Page before, by the browser.", sensitivity="personal"),
+        Column("is_comparison", B, "Whether it is a comparison page.", required=True),
+        Column("chart_interactions", pa.int32(), "Chart interactions on the page.", required=True, minimum=0),
+        Column("affiliate_clicks", pa.int32(), "Affiliate clicks on the page.", required=True, minimum=0),
+        VARIANT,
+        COUNTRY,
+        DEVICE,
+        Column("experiment_keys", TEXTS, "Experiments that the page view was exposed to."),
+        EVENT_DT,
+    ),
+    partition_by=("event_dt",),
+    key=("event_id", "event_dt"),
+    day_column="event_dt",
+    sort_by=("ts", "event_id"),
+    upstream="silver.events",
+    made_from={
+        "session_id": [("silver.sessions", "session_id")],
+        "last_ts": [("silver.events", "ts"), ("silver.events", "page_view_id")],
+        "dwell_ms": [("silver.events", "ts"), ("silver.events", "page_view_id")],
+        "is_comparison": [("silver.events", "page_url"), ("silver.events", "event_type")],
+        "chart_interactions": [("silver.events", "event_type"), ("silver.events", "page_view_id")],
+        "affiliate_clicks": [("silver.events", "event_type"), ("silver.events", "page_view_id")],
+    },
 )

@@ -3,13 +3,18 @@ with visits as (
         session_id,
         user_id_hash,
         session_start_ts,
-        saw_comparison,
+        comparison_views > 0 as saw_comparison,
         chart_interactions > 0 as interacted_chart,
         affiliate_clicks > 0 as clicked_affiliate,
         affiliate_target,
         payout_cents,
         ab_variant,
         geo_country,
+        device,
+        channel,
+        comparison_ts,
+        interaction_ts,
+        click_ts,
         event_dt
     from {{ ref('int_visits') }}
     union all
@@ -24,6 +29,11 @@ with visits as (
         funnel.payout_cents,
         funnel.ab_variant,
         funnel.geo_country,
+        funnel.device,
+        funnel.channel,
+        funnel.comparison_ts,
+        funnel.interaction_ts,
+        funnel.click_ts,
         funnel.event_dt
     from {{ this }} as funnel
     semi join {{ ref('int_resegmented_visits') }} as resegmented
@@ -46,6 +56,11 @@ select
     coalesce(memberships.segments, cast([] as varchar [])) as segments,
     visits.ab_variant,
     visits.geo_country,
+    visits.device,
+    visits.channel,
+    visits.comparison_ts,
+    visits.interaction_ts,
+    visits.click_ts,
     visits.event_dt
 from visits
 left join memberships

@@ -2,12 +2,19 @@
 -- `place` orders the events of a visit; `visit_start` tells visits of one id apart, where there may be several.
 {{ config(materialized='view') }}
 
+with placed as (
+    select
+        events.*,
+        epoch_us(events.ts) as place,
+        cast(null as timestamp) as visit_start,
+        events.session_key as session_id
+    from {{ source('scope', 'events') }} as events
+    anti join {{ ref('int_careful_keys') }} as careful on events.session_key = careful.session_key
+    union all by name
+    select * from {{ ref('int_cut_events') }}
+)
+
 select
-    events.*,
-    epoch_us(events.ts) as place,
-    cast(null as timestamp) as visit_start,
-    events.session_key as session_id
-from {{ source('scope', 'events') }} as events
-anti join {{ ref('int_careful_keys') }} as careful on events.session_key = careful.session_key
-union all by name
-select * from {{ ref('int_cut_events') }}
+    *,
+    event_type = 'page_view' and coalesce({{ is_comparison_page('page_url') }}, false) as is_comparison
+from placed

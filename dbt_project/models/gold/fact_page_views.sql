@@ -1,0 +1,44 @@
+-- One row a page view and visit. What else happened on the page is told by the page view's id; without one a page view
+-- stands alone, as do those of nobody, of which a run sees only the new ones.
+with page_views as (
+    select
+        session_id,
+        arg_min(event_id, place) filter (where event_type = 'page_view') as event_id,
+        any_value(page_view_id) as page_view_id,
+        arg_min(user_id_hash, place) as user_id_hash,
+        min(ts) filter (where event_type = 'page_view') as ts,
+        max(ts) as last_ts,
+        arg_min(page_url, place) filter (where event_type = 'page_view') as page_url,
+        arg_min(referrer, place) filter (where event_type = 'page_view') as referrer,
+        bool_or(is_comparison) as is_comparison,
+        count(*) filter (where event_type = 'chart_interaction') as chart_interactions,
+        count(*) filter (where event_type = 'affiliate_click') as affiliate_clicks,
+        arg_min(ab_variant, place) as ab_variant,
+        arg_min(geo_country, place) as geo_country,
+        arg_min(device, place) as device,
+        arg_min(experiment_keys, place) filter (where event_type = 'page_view') as experiment_keys
+    from {{ ref('int_sessionized_events') }}
+    group by session_id, visit_start, case when session_id is null then event_id else coalesce(page_view_id, event_id) end
+    having bool_or(event_type = 'page_view')
+)
+
+select
+    event_id,
+    page_view_id,
+    session_id,
+    user_id_hash,
+    ts,
+    last_ts,
+    epoch_ms(last_ts) - epoch_ms(ts) as dwell_ms,
+    page_url,
+    referrer,
+    is_comparison,
+    cast(chart_interactions as integer) as chart_interactions,
+    cast(affiliate_clicks as integer) as affiliate_clicks,
+    ab_variant,
+    geo_country,
+    device,
+    experiment_keys,
+    cast(ts as date) as event_dt
+from page_views
+where cast(ts as date) in (select event_dt from {{ source('scope', 'days') }})
