@@ -38,7 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-schemas = typer.Typer(help="The event contract and its versions.", no_args_is_help=True)
+schemas = typer.Typer(
+    help="The event contract and its versions, and what is written from the tables' contracts.", no_args_is_help=True
+)
 app.add_typer(schemas, name="schemas")
 app.add_typer(keys, name="keys")
 
@@ -523,3 +525,18 @@ def schemas_check() -> None:
     if violations:
         sys.exit(1)
     print(f"{len(schema_files())} versions, all backward compatible")
+
+
+@schemas.command("dbt")
+def schemas_dbt(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file is not level.")] = False,
+) -> None:
+    """Write dbt's property files from the declarations of the tables: columns, types, owners, contracts, data tests."""
+    from chart_platform.transform import dbt_files
+
+    if not check:
+        changed = dbt_files.write()
+        print("\n".join(map(str, changed)) or "all files are level with the declarations")
+    elif unlevel := dbt_files.unlevel():
+        names = ", ".join(map(str, unlevel))
+        raise RuntimeError(f"Not level with chart_platform/contracts/tables: {names}. Run chart-platform schemas dbt.")

@@ -1,5 +1,5 @@
-{#- Computes the model into `staged.<schema>__<name>` and has the plugin merge that into the Iceberg table. What only
-    renames columns is better staged as a view (config `staged`). -#}
+{#- Computes the model into `staged.<schema>__<name>`, holds its columns against the model's contract and has the plugin
+    merge it into the Iceberg table. What only renames columns is better staged as a view (config `staged`). -#}
 {% materialization iceberg_table, adapter='duckdb' %}
     {%- set staged = api.Relation.create(
         database=this.database, schema='staged', identifier=this.schema ~ '__' ~ this.identifier, type='table'
@@ -15,6 +15,10 @@
     {%- endcall %}
 
     {{ adapter.commit() }}
+
+    {% if config.get('contract').enforced %}
+        {% do get_assert_columns_equivalent('select * from ' ~ staged) %}
+    {% endif %}
 
     {% do adapter.store_relation('lake', staged, [], '', 'iceberg', config) %}
 
