@@ -11,9 +11,13 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
+
+import duckdb
 
 from chart_platform.settings import Settings
 
@@ -23,6 +27,22 @@ _QUIET = ["--log-level", "none", "--log-level-file", "none", "--no-write-json", 
 
 class DbtFailed(RuntimeError):
     """dbt failed. The message holds what it said of each model."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one node: its status in dbt's words, the rows that failed a test, seconds."""
+
+    unique_id: str
+    name: str
+    status: str
+    message: str
+    failures: int
+    seconds: float
+
+    @property
+    def is_data_test(self) -> bool:
+        return self.unique_id.startswith("test.")
 
 
 def _digest() -> str:
@@ -35,7 +55,8 @@ def _digest() -> str:
 
 
 def _cached(settings: Settings) -> Path:
-    """Folder with `manifest.json` (for asset definitions) and `manifest.msgpack` (for dbt itself) of the project as it is."""
+    """Folder of the parsed project as it is: `manifest.json` for asset definitions, and for dbt itself `manifest.msgpack`
+    and, for what only runs models, the smaller `models.msgpack`."""
     folder = settings.root / "cache" / f"dbt-{_digest()}"
     if not folder.exists():
         _parse(folder)
@@ -56,12 +77,23 @@ def _parse(folder: Path) -> None:
     ready.mkdir()
     (ready / "manifest.json").write_text(json.dumps(manifest.writable_manifest().to_dict(omit_none=False)))
     (ready / "manifest.msgpack").write_bytes(manifest.to_msgpack())
+    (ready / "models.msgpack").write_bytes(_models_only(manifest).to_msgpack())
     try:
         ready.rename(folder)
     except OSError:
         if not folder.exists():
             raise
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _models_only(manifest: Any) -> Any:
+    """The manifest without tests, metrics and words about sources, which a run of models would load for nothing."""
+    manifest.nodes = {name: node for name, node in manifest.nodes.items() if node.resource_type == "model"}
+    for source in manifest.sources.values():
+        source.columns = {}
+    for others in ("unit_tests", "exposures", "metrics", "semantic_models", "saved_queries", "docs"):
+        setattr(manifest, others, {})
+    return manifest
 
 
 def _where(scratch: Path) -> list[str]:
@@ -76,27 +108,53 @@ def manifest_json(settings: Settings) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads((_cached(settings) / "manifest.json").read_text()))
 
 
-def invoke(settings: Settings, arguments: list[str]) -> None:
-    """Run one dbt command.
+class DbtRun(Protocol):
+    """What a dbt command works for: it gives the models what they read, and takes what they return."""
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the schemas that the models read in dbt's connection."""
+
+    def store(self, full_name: str, staged: str, config: Mapping[str, Any]) -> None:
+        """Commit the rows that the model of table ``full_name`` has put into relation ``staged``."""
+
+
+_current: DbtRun | None = None
+
+
+def current() -> DbtRun | None:
+    """The run that dbt works for in this process, or None when somebody called dbt by hand."""
+    return _current
+
+
+def invoke(settings: Settings, arguments: list[str], run: DbtRun | None = None) -> list[Outcome]:
+    """Run one dbt command for ``run``, which the plugin finds through :func:`current`. Returns what came of each node; a data test that found rows is an outcome, no error.
 
     Raises:
         DbtFailed: with each failed node's message.
     """
+    global _current
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 
     # dbt keeps its in-memory database for the life of the process; each run needs views of its own snapshots.
     DuckDBConnectionManager.close_all_connections()
-    manifest = Manifest.from_msgpack((_cached(settings) / "manifest.msgpack").read_bytes())
+    parsed = "models.msgpack" if arguments[0] == "run" else "manifest.msgpack"
+    manifest = Manifest.from_msgpack((_cached(settings) / parsed).read_bytes())
     scratch = Path(tempfile.mkdtemp(prefix="chart-dbt-"))
+    _current = run
     try:
         result = dbtRunner(manifest=manifest).invoke([*arguments, *_where(scratch), *_QUIET])
     finally:
+        _current = None
         shutil.rmtree(scratch, ignore_errors=True)
         DuckDBConnectionManager.close_all_connections()
-    if not result.success:
-        nodes = getattr(result.result, "results", [])
-        failed = [node for node in nodes if str(node.status) in ("error", "fail")]
-        detail = "; ".join(f"{node.node.name}: {node.message}" for node in failed) or str(result.exception)
+    outcomes = [
+        Outcome(str(r.node.unique_id), r.node.name, str(r.status), r.message or "", r.failures or 0, r.execution_time)
+        for r in getattr(result.result, "results", [])
+    ]
+    failed = [o for o in outcomes if o.status == "error" or (o.status == "fail" and not o.is_data_test)]
+    if failed or result.exception is not None:
+        detail = "; ".join(f"{o.name}: {o.message}" for o in failed) or str(result.exception)
         raise DbtFailed(f"dbt {arguments[0]} failed: {detail}")
+    return outcomes

@@ -7,11 +7,10 @@ since, and the run starts over. Belongs here: that life cycle. Does not belong h
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import duckdb
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, In
@@ -30,13 +29,13 @@ from chart_platform.contracts.tables import (
     table,
 )
 from chart_platform.lakehouse.duck import audited, configure, relation
-from chart_platform.lakehouse.lake import Change, Lake, paths
+from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
-from chart_platform.lakehouse.rewrite import replace_rows
-from chart_platform.transform.dbt import DbtFailed, invoke
+from chart_platform.transform.dbt import invoke
 from chart_platform.transform.ingest import Audit
 from chart_platform.transform.scope import SILVER_SNAPSHOT_KEY, Scope
 from chart_platform.transform.segments import load_rules, membership_macro
+from chart_platform.transform.staged import Replacement, TableResult, commit, counted_by_day, unless_stale
 
 DERIVED: tuple[Table, ...] = (
     SILVER_SESSIONS,
@@ -46,26 +45,11 @@ DERIVED: tuple[Table, ...] = (
     FACT_CHART_INTERACTIONS,
     FACT_PAGE_VIEWS,
 )
-_log = logging.getLogger(__name__)
-
-
-class StaleModel(RuntimeError):
-    """Another run changed the files this run would replace, after it had read them. Nothing of this table was committed."""
-
-
-@dataclass(frozen=True)
-class TableResult:
-    """What a run did to one table: rows returned by event day, rows replaced, the snapshot, seconds spent in dbt."""
-
-    rows: int
-    replaced: int
-    days: Mapping[date, int]
-    snapshot_id: int | None
 
 
 @dataclass
 class ModelRun:
-    """State of one attempt. The dbt plugin finds it through :func:`current`."""
+    """State of one attempt."""
 
     lake: Lake
     day: date | None
@@ -128,7 +112,7 @@ class ModelRun:
             head = silver.snapshot_by_id(head.parent_snapshot_id) if head.parent_snapshot_id is not None else None
         return unseen
 
-    def store(self, full_name: str, staged: str) -> None:
+    def store(self, full_name: str, staged: str, _config: Mapping[str, Any]) -> None:
         """Commit the staged rows of one model in place of the rows that the scope dooms.
 
         Raises:
@@ -140,44 +124,26 @@ class ModelRun:
         declared = table(full_name)
         connection = self._connection.cursor()
         self.audit(declared, audited(connection, staged, declared))
-        day = declared.day_column or "null"
-        by_day = dict(connection.sql(f"select {day}, count(*) from {staged} group by 1 order by 1").fetchall())
-        where = self._affected(connection, declared, by_day)
-        pinned = self._heads[full_name]
-        candidates = self.lake.files(pinned, where)
-        progress = self._target if self.day is None else None
+        rows, by_day = counted_by_day(connection, staged, declared)
         silver = self._heads[SILVER_EVENTS.full_name].current_snapshot()
-        summary = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.day is None else {}
-
-        def decide(current: IcebergTable) -> Change | None:
-            if paths(self.lake.files(current, where)) != paths(candidates):
-                raise StaleModel(
-                    f"{StaleModel.__name__}: table {full_name} was changed by another run while this one computed; run it again."
-                )
-            carried = summary or _carried(current)
-            change = replace_rows(
-                connection,
-                current,
-                declared,
-                candidates,
-                self._scope.doomed[full_name],
+        seen = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.day is None else {}
+        self.results[full_name] = commit(
+            self.lake,
+            connection,
+            declared,
+            self._heads[full_name],
+            Replacement(
                 staged,
-                (),
-                progress,
-                carried,
-            )
-            return change if change.add or change.remove or progress is not None else None
-
-        committed = self.lake.commit(declared, decide)
+                by_day,
+                rows,
+                self._affected(connection, declared, by_day),
+                self._scope.doomed[full_name],
+                self._target if self.day is None else None,
+                lambda current: seen or _carried(current),
+            ),
+        )
         self._heads[full_name] = self.lake.load(declared)
         self._view(declared)
-        replaced = committed.change.rows_removed if committed else 0
-        self.results[full_name] = TableResult(
-            sum(by_day.values()),
-            replaced,
-            by_day if declared.day_column else {},
-            committed.snapshot_id if committed else None,
-        )
 
     def _affected(
         self, connection: duckdb.DuckDBPyConnection, declared: Table, fresh: Iterable[date]
@@ -201,14 +167,6 @@ def _carried(current: IcebergTable) -> dict[str, str]:
     return {}
 
 
-_current: ModelRun | None = None
-
-
-def current() -> ModelRun | None:
-    """The run that dbt works for in this process, or None when somebody called dbt by hand."""
-    return _current
-
-
 def up_to_date(lake: Lake) -> bool:
     """True if every derived table has taken in all that silver.events has."""
     target = lake.progress(SILVER_EVENTS)
@@ -229,20 +187,12 @@ def run(
     Raises:
         DbtFailed: a model failed; or other runs kept changing the same days, ``attempts`` times.
     """
-    global _current
     if day is None and up_to_date(lake):
         return {}
-    for attempt in range(attempts):
-        _current = ModelRun(lake, day, audit, frozenset(only) if only is not None else None)
-        try:
-            invoke(lake.settings, ["run"])
-            return _current.results
-        except DbtFailed as error:
-            # dbt tells errors of a plugin apart by their text only.
-            if StaleModel.__name__ not in str(error) or attempt == attempts - 1:
-                raise
-            _log.warning("Another run changed the same days; computing again (attempt %d).", attempt + 2)
-            time.sleep(0.5 * 2**attempt)
-        finally:
-            _current = None
-    raise AssertionError("unreachable")
+
+    def attempt() -> dict[str, TableResult]:
+        run = ModelRun(lake, day, audit, frozenset(only) if only is not None else None)
+        invoke(lake.settings, ["run", "--exclude", "path:models/marts"], run)
+        return run.results
+
+    return unless_stale(attempt, attempts)
