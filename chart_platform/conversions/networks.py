@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from chart_platform.contracts.yaml_lines import YamlMistake, read_yaml
 
 DEFAULT_NETWORKS = Path(__file__).parent / "networks.yml"
 
@@ -138,39 +139,13 @@ def load_networks(path: Path | None = None) -> dict[str, Network]:
     """
     source = path or DEFAULT_NETWORKS
     try:
-        text = source.read_text("utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        given = yaml.safe_load(text)
-    except OSError as error:
-        raise NetworksError(f"{source}: {error.strerror}. CHART_CONVERSIONS_NETWORKS names the mappings.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise NetworksError(f"{source}: no YAML: {error}") from error
-    try:
-        found = _File.model_validate(given).networks
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise NetworksError(f"{source}, line {_line(root, first['loc'])}: {where}: {first['msg']}") from None
+        file, lines = read_yaml(source, _File, "CHART_CONVERSIONS_NETWORKS")
+    except YamlMistake as error:
+        raise NetworksError(str(error)) from error
     by_name: dict[str, Network] = {}
-    for number, network in enumerate(found):
+    for number, network in enumerate(file.networks):
         if network.name in by_name:
-            line = _line(root, ("networks", number))
+            line = lines.of("networks", number)
             raise NetworksError(f"{source}, line {line}: network {network.name!r} is there twice.")
         by_name[network.name] = network
     return by_name
-
-
-def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
-    """The line of the deepest node on ``path`` that there is."""
-    line = 1
-    for part in path:
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            node = next((value for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-        else:
-            node = None
-    return node.start_mark.line + 1 if node is not None else line
