@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -64,6 +65,7 @@ def _cached(settings: Settings) -> Path:
 
 
 def _parse(folder: Path) -> None:
+    import msgpack
     from dbt.cli.main import dbtRunner
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +77,11 @@ def _parse(folder: Path) -> None:
     manifest = cast(Any, result.result)
     ready = scratch / "ready"
     ready.mkdir()
-    (ready / "manifest.json").write_text(json.dumps(manifest.writable_manifest().to_dict(omit_none=False)))
-    (ready / "manifest.msgpack").write_bytes(manifest.to_msgpack())
-    (ready / "models.msgpack").write_bytes(_models_only(manifest).to_msgpack())
+    (ready / "manifest.json").write_text(json.dumps(manifest.writable_manifest().to_dict(omit_none=False), default=str))
+    # YAML reads 2026-11-02 in a unit test as a date, for which dbt's own encoder has no word.
+    packed = partial(msgpack.packb, default=str)
+    (ready / "manifest.msgpack").write_bytes(manifest.to_msgpack(encoder=packed))
+    (ready / "models.msgpack").write_bytes(_models_only(manifest).to_msgpack(encoder=packed))
     try:
         ready.rename(folder)
     except OSError:
