@@ -1,7 +1,7 @@
 """Conversions as assets: files of the networks to bronze, bronze and clicks to gold, and what asks for a run."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -16,15 +16,24 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
     Table,
 )
-from chart_platform.conversions.gold import update_facts, update_reconciliation
+from chart_platform.conversions.gold import Made, update_facts, update_reconciliation
 from chart_platform.conversions.intake import IntakeResult, take_in
 from chart_platform.conversions.networks import NetworksError
 from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
-from chart_platform.defs.modes import INCREMENTAL, MODE_TAG, UNFINISHED, is_incremental, log_other_days
+from chart_platform.defs.modes import (
+    INCREMENTAL,
+    MODE_TAG,
+    RANGES,
+    UNFINISHED,
+    days_of,
+    is_incremental,
+    log_other_days,
+)
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.edge.links import Links, LinksError
 from chart_platform.lakehouse.drop import Drop
+from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.conversions import (
     balance_conversions,
     balance_reconciliation,
@@ -147,26 +156,56 @@ _CLICKS_KEY = _key(FACT_AFFILIATE_CLICKS)
         ),
     ],
     partitions_def=daily,
+    # As for the models: a backfill of several days compares the tables' partition subsets otherwise.
+    can_subset=True,
+    backfill_policy=RANGES,
 )
 def conversion_facts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
     lake = platform.lake()
-    day = date.fromisoformat(context.partition_key)
-    days = None if is_incremental(context) else [day]
+    days = days_of(context)
+    again = None if is_incremental(context) else days
     products = _products(platform.settings)
+    made: dict[Table, Made] = {}
     try:
-        made = {
-            FACT_CONVERSIONS: update_facts(lake, audit, products, days),
-            CONVERSION_RECONCILIATION: update_reconciliation(lake, audit, products, days),
-        }
+        for table, update in ((FACT_CONVERSIONS, update_facts), (CONVERSION_RECONCILIATION, update_reconciliation)):
+            if _key(table) in context.selected_asset_keys:
+                made[table] = update(lake, audit, products, again)
     except ContractBreach as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     for table, result in made.items():
         log_other_days(context, _key(table), result.days)
         figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, day) | figures)
+        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, days[-1]) | figures)
+    wanted = {(check.asset_key, check.name) for check in context.selected_asset_check_keys}
+    for check in _checked(lake, made, platform.settings):
+        if (check.asset_key, check.check_name) in wanted:
+            yield check
+
+
+def _checked(lake: Lake, made: Mapping[Table, Made], settings: Settings) -> Iterator[dg.AssetCheckResult]:
+    for table, result in made.items():
         yield dg.AssetCheckResult(
             asset_key=_key(table), check_name="contract", passed=True, metadata={"rows": result.rows}
         )
+    if FACT_CONVERSIONS in made:
+        yield from _checked_facts(lake, settings)
+    if CONVERSION_RECONCILIATION not in made:
+        return
+    balances = balance_reconciliation(lake, made[CONVERSION_RECONCILIATION].days)
+    yield dg.AssetCheckResult(
+        asset_key=_key(CONVERSION_RECONCILIATION),
+        check_name="balance",
+        passed=all(b.ok for b in balances),
+        metadata={
+            "days": len(balances),
+            "clicks": sum(b.clicks for b in balances),
+            "conversions": sum(b.conversions for b in balances),
+            "different_days": ", ".join(str(b.day) for b in balances if not b.ok) or "none",
+        },
+    )
+
+
+def _checked_facts(lake: Lake, settings: Settings) -> Iterator[dg.AssetCheckResult]:
     sums = balance_conversions(lake)
     lines = ["network | state | currency | reported | in fact | reported cents | cents in fact", "--- | " * 6 + "---"]
     lines += [
@@ -187,21 +226,9 @@ def conversion_facts(context: dg.AssetExecutionContext, platform: Platform) -> I
     yield dg.AssetCheckResult(
         asset_key=_key(FACT_CONVERSIONS),
         check_name="matched",
-        passed=unmatched_share(found) <= platform.settings.conversions_max_unmatched,
+        passed=unmatched_share(found) <= settings.conversions_max_unmatched,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"unmatched_share": unmatched_share(found), **found},
-    )
-    balances = balance_reconciliation(lake, made[CONVERSION_RECONCILIATION].days)
-    yield dg.AssetCheckResult(
-        asset_key=_key(CONVERSION_RECONCILIATION),
-        check_name="balance",
-        passed=all(b.ok for b in balances),
-        metadata={
-            "days": len(balances),
-            "clicks": sum(b.clicks for b in balances),
-            "conversions": sum(b.conversions for b in balances),
-            "different_days": ", ".join(str(b.day) for b in balances if not b.ok) or "none",
-        },
     )
 
 

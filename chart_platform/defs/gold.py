@@ -1,5 +1,6 @@
 """The dbt models as assets (specs through dagster-dbt), and the analysts' file that follows them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
@@ -10,7 +11,7 @@ from dagster_duckdb import DuckDBResource
 
 from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, Table, table
 from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
-from chart_platform.defs.modes import is_incremental, log_other_days
+from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.lakehouse.duck import configure
@@ -89,36 +90,39 @@ _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in
     # Not for the sake of subsets: Dagster compares the partition subsets of the tables of a whole multi-asset by their
     # inner form in a backfill of several days, and they differ where one table depends on another.
     can_subset=True,
+    backfill_policy=RANGES,
 )
 def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
     lake = platform.lake()
-    day = date.fromisoformat(context.partition_key)
+    days = days_of(context)
     wanted = [key for key in _TABLES if key in context.selected_asset_keys]
     checked = {check.asset_key for check in context.selected_asset_check_keys}
     try:
-        if is_incremental(context):
-            results = model.run(lake, audit)
-        else:
-            results = model.run(lake, audit, day, only=[_TABLES[key].full_name for key in wanted])
+        runs = [model.run(lake, audit)] if is_incremental(context) else []
+        for day in [] if is_incremental(context) else days:
+            runs.append(model.run(lake, audit, day, only=[_TABLES[key].full_name for key in wanted]))
+            for key in wanted:
+                log_day(context, key, day, runs[-1][_TABLES[key].full_name].rows)
     except (DbtFailed, ContractBreach) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     for key in wanted:
         declared = _TABLES[key]
-        result = results.get(declared.full_name)
+        results = [run[declared.full_name] for run in runs if declared.full_name in run]
+        rows = sum(result.rows for result in results)
         figures: dict[str, Any] = {}
-        if result is not None:
-            log_other_days(context, key, result.days)
-            figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, day) | figures)
+        if results:
+            by_event_day = sum((Counter(result.days) for result in results), Counter[date]())
+            log_other_days(context, key, by_event_day)
+            replaced = sum(result.replaced for result in results)
+            figures = {"batch/rows": rows, "batch/replaced": replaced, "batch/days": by_day(by_event_day)}
+        yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, days[-1]) | figures)
         if key not in checked:
             continue
-        yield dg.AssetCheckResult(
-            asset_key=key, check_name="contract", passed=True, metadata={"rows": result.rows if result else 0}
-        )
+        yield dg.AssetCheckResult(asset_key=key, check_name="contract", passed=True, metadata={"rows": rows})
     if _CLICKS not in wanted or _CLICKS not in checked:
         return
-    touched = sorted(results[".".join(_CLICKS.path)].days) if results else [day]
-    balances = balance_clicks(lake, touched)
+    touched = {day for run in runs for day in (run[".".join(_CLICKS.path)].days if run else days)}
+    balances = balance_clicks(lake, sorted(touched))
     yield dg.AssetCheckResult(
         asset_key=_CLICKS,
         check_name="balance",

@@ -15,6 +15,10 @@ MODE_TAG = "chart/mode"
 BATCH_TAG = "chart/batch"
 PROCESS_TAG = "chart/process"
 INCREMENTAL = "incremental"
+COMPUTED_AGAIN = "Computed again."
+RANGES = dg.BackfillPolicy.single_run()
+"""A backfill takes each asset's days in one run, and the assets one after the other: a visit over midnight and a segment
+need the events of the days around theirs computed before. A run a day costs 10 s of start besides."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -58,14 +62,29 @@ def is_incremental(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(MODE_TAG) == INCREMENTAL
 
 
+def days_of(context: dg.AssetExecutionContext) -> list[date]:
+    """The days that a run is for, oldest first: one, or those of a backfill, which takes a range of them in one run."""
+    return [date.fromisoformat(partition) for partition in context.partition_keys]
+
+
+def log_day(context: dg.AssetExecutionContext, key: dg.AssetKey, day: date, rows: int) -> None:
+    """Say that one of the days of a range is done: materializations of a range come only with its end."""
+    if len(context.partition_keys) > 1:
+        context.log_event(
+            dg.AssetObservation(
+                key, partition=day.isoformat(), description=COMPUTED_AGAIN, metadata={"batch/rows": rows}
+            )
+        )
+
+
 def log_other_days(context: dg.AssetExecutionContext, key: dg.AssetKey, rows_by_day: Mapping[date, int]) -> None:
     """Say of the days other than the run's own that they got rows.
 
-    A run has one partition key, the ingestion day, but its late events belong to other event days.
+    A run of a batch has one partition key, the ingestion day, but its late events belong to other event days.
     """
     for day, rows in sorted(rows_by_day.items()):
         partition = day.isoformat()
-        if partition != context.partition_key and daily.has_partition_key(partition):
+        if partition not in context.partition_keys and daily.has_partition_key(partition):
             context.log_event(
                 dg.AssetMaterialization(
                     key, partition=partition, description="Late events of a batch.", metadata={"batch/rows": rows}

@@ -1,14 +1,13 @@
 """silver.events as an asset."""
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
 import dagster as dg
 
 from chart_platform.contracts.tables import SILVER_EVENTS
 from chart_platform.defs.metadata import by_day, spec, table_metadata
-from chart_platform.defs.modes import is_incremental, log_other_days
+from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.quality.schemas import ContractBreach, audit
@@ -29,12 +28,17 @@ _KEY = dg.AssetKey(["silver", "events"])
         ),
     ],
     partitions_def=daily,
+    backfill_policy=RANGES,
 )
 def silver_events(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
     lake = platform.lake()
-    day = date.fromisoformat(context.partition_key)
+    days = days_of(context)
     try:
-        result = silver.update(lake, audit) if is_incremental(context) else silver.rebuild(lake, day, audit)
+        result = silver.update(lake, audit) if is_incremental(context) else silver.SilverResult()
+        for day in [] if is_incremental(context) else days:
+            again = silver.rebuild(lake, day, audit)
+            log_day(context, _KEY, day, again.inserted)
+            result += again
     except ContractBreach as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     log_other_days(context, _KEY, result.days)
@@ -46,7 +50,7 @@ def silver_events(context: dg.AssetExecutionContext, platform: Platform) -> Iter
     }
     yield dg.MaterializeResult(
         asset_key=_KEY,
-        metadata=table_metadata(lake, SILVER_EVENTS, day) | figures | {"batch/days": by_day(result.days)},
+        metadata=table_metadata(lake, SILVER_EVENTS, days[-1]) | figures | {"batch/days": by_day(result.days)},
     )
     yield dg.AssetCheckResult(asset_key=_KEY, check_name="contract", passed=True, metadata={"rows": result.inserted})
     yield dg.AssetCheckResult(

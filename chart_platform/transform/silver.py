@@ -51,6 +51,17 @@ class SilverResult:
     days: Mapping[date, int] = field(default_factory=dict)
     snapshot_id: int | None = None
 
+    def __add__(self, after: SilverResult) -> SilverResult:
+        """Both, one after the other, which were about different days."""
+        return SilverResult(
+            self.messages + after.messages,
+            self.inserted + after.inserted,
+            self.replaced + after.replaced,
+            self.duplicates + after.duplicates,
+            {**self.days, **after.days},
+            after.snapshot_id,
+        )
+
 
 @dataclass(frozen=True)
 class Messages:
