@@ -18,6 +18,13 @@ from chart_platform.contracts.tables.conversions import (
 )
 from chart_platform.contracts.tables.declare import EVENT_TYPES, TEXTS, TIMESTAMP, UTM, Column, Sensitivity, Table
 from chart_platform.contracts.tables.events import BRONZE_DEAD_LETTERS, BRONZE_EVENTS, SILVER_EVENTS
+from chart_platform.contracts.tables.experiments import (
+    EXPERIMENT_EXPOSURES,
+    EXPERIMENT_RESULTS,
+    EXPERIMENT_ROLES,
+    EXPERIMENT_SUMS,
+    EXPERIMENT_VISITOR_DAYS,
+)
 from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
 from chart_platform.contracts.tables.visits import (
     FACT_AFFILIATE_CLICKS,
@@ -40,6 +47,11 @@ __all__ = [
     "CONVERSION_STATUSES",
     "DIM_USER",
     "EVENT_TYPES",
+    "EXPERIMENT_EXPOSURES",
+    "EXPERIMENT_RESULTS",
+    "EXPERIMENT_ROLES",
+    "EXPERIMENT_SUMS",
+    "EXPERIMENT_VISITOR_DAYS",
     "FACT_AFFILIATE_CLICKS",
     "FACT_CHART_INTERACTIONS",
     "FACT_CONVERSIONS",
@@ -78,6 +90,10 @@ TABLES: tuple[Table, ...] = (
     PROFILE_SNAPSHOTS,
     PROFILE_CHANGES,
     DIM_USER,
+    EXPERIMENT_EXPOSURES,
+    EXPERIMENT_VISITOR_DAYS,
+    EXPERIMENT_SUMS,
+    EXPERIMENT_RESULTS,
 )
 
 
