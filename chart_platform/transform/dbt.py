@@ -32,13 +32,14 @@ class DbtFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one node: its status in dbt's words, the rows that failed a test, seconds."""
+    """What came of one node: its status in dbt's words, what a test counted as failed, the SQL that was run, seconds."""
 
     unique_id: str
     name: str
     status: str
     message: str
     failures: int
+    sql: str
     seconds: float
 
     @property
@@ -153,12 +154,16 @@ def invoke(settings: Settings, arguments: list[str], run: DbtRun | None = None) 
         _current = None
         shutil.rmtree(scratch, ignore_errors=True)
         DuckDBConnectionManager.close_all_connections()
-    outcomes = [
-        Outcome(str(r.node.unique_id), r.node.name, str(r.status), r.message or "", r.failures or 0, r.execution_time)
-        for r in getattr(result.result, "results", [])
-    ]
+    outcomes = [_outcome(found) for found in getattr(result.result, "results", [])]
     failed = [o for o in outcomes if o.status == "error" or (o.status == "fail" and not o.is_data_test)]
     if failed or result.exception is not None:
         detail = "; ".join(f"{o.name}: {o.message}" for o in failed) or str(result.exception)
         raise DbtFailed(f"dbt {arguments[0]} failed: {detail}")
     return outcomes
+
+
+def _outcome(found: Any) -> Outcome:
+    node = found.node
+    sql = getattr(node, "compiled_code", None) or ""
+    said = (str(found.status), found.message or "", found.failures or 0)
+    return Outcome(str(node.unique_id), node.name, *said, sql, found.execution_time)

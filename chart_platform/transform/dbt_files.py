@@ -28,7 +28,6 @@ _NAMESPACES = {
     "silver": "Tables of silver that the exact path writes before dbt runs.",
     "gold": "Tables of gold that follow files and company data, made by SQL of their own packages.",
 }
-_OF_TESTED_DAYS = "{day} in (__tested_days__)"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -101,12 +100,7 @@ def _data_tests(table: Table) -> list[dict[str, Any]]:
 
 def _tested(table: Table) -> str | None:
     """Which rows the tests look at: those of the days that a run has touched, where the table has days at all."""
-    if table.day_column is not None:
-        return _OF_TESTED_DAYS.format(day=table.day_column)
-    for name in table.key:
-        if pa.types.is_timestamp(table.column(name).type):
-            return _OF_TESTED_DAYS.format(day=f"cast({name} as date)")
-    return None
+    return f"{table.day_column} in (__tested_days__)" if table.day_column else None
 
 
 def _described(table: Table) -> dict[str, Any]:
