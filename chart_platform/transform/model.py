@@ -192,7 +192,7 @@ def run(
 
     def attempt() -> dict[str, TableResult]:
         run = ModelRun(lake, day, audit, frozenset(only) if only is not None else None)
-        invoke(lake.settings, ["run", "--exclude", "path:models/marts"], run)
+        invoke(lake.settings, ["run", "--exclude", "path:models/marts", "path:models/attribution"], run)
         return run.results
 
     return unless_stale(attempt, attempts)
