@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from chart_platform.defs import alerts, bronze, conversions, gold, maintenance, profiles, silver, streams
+from chart_platform.defs import alerts, bronze, conversions, gold, maintenance, marts, profiles, silver, streams
 from chart_platform.defs.resources import Platform, analysts_file, object_store
 
 
@@ -20,6 +20,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             silver.silver_events,
             gold.models,
             gold.analytics_duckdb,
+            marts.marts,
             conversions.conversions_drop,
             conversions.conversion_intake,
             conversions.conversion_facts,
@@ -29,11 +30,12 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         ],
         jobs=[
             streams.events_to_gold,
+            marts.gold_to_marts,
             conversions.conversions_to_gold,
             profiles.profiles_to_gold,
             maintenance.maintenance_job,
         ],
-        sensors=[streams.kafka_sensor, conversions.conversions_sensor, *alerts.alert_sensors],
+        sensors=[streams.kafka_sensor, marts.marts_sensor, conversions.conversions_sensor, *alerts.alert_sensors],
         schedules=[maintenance.maintenance_schedule, conversions.conversions_schedule, profiles.profiles_schedule],
         resources={
             "platform": Platform(),

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     conversions_max_unmatched: float = Field(
         default=0.2, ge=0, le=1, description="Share of conversions without a click above which a check warns."
     )
+    marts_interval_seconds: int = Field(default=60, ge=1, description="Marts follow gold at most so often, seconds.")
+    marts_history_days: int = Field(
+        default=30, ge=1, description="How many days before a mart's day its models can read, e.g. for attribution."
+    )
     payout_currency: str = Field(
         default="USD", pattern="^[A-Z]{3}$", description="Currency of payouts in the link registry, ISO 4217."
     )

@@ -1,16 +1,16 @@
-"""The dbt models as assets (specs through dagster-dbt), and the analysts' file that follows them."""
+"""The dbt models of visits and facts as assets, and the analysts' file that follows them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 from dagster_duckdb import DuckDBResource
 
 from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, Table, table
-from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
+from chart_platform.defs.dbt_specs import model_specs
+from chart_platform.defs.metadata import by_day, rows_of, table_metadata
 from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
@@ -18,57 +18,13 @@ from chart_platform.lakehouse.duck import configure
 from chart_platform.quality.reconciliation import balance_clicks
 from chart_platform.quality.schemas import ContractBreach, audit
 from chart_platform.serving.publish import publish, shared_copy
-from chart_platform.settings import get_settings
 from chart_platform.transform import model
-from chart_platform.transform.dbt import DbtFailed, manifest_json
+from chart_platform.transform.dbt import DbtFailed
 
 _CLICKS = dg.AssetKey(["gold", "fact_affiliate_clicks"])
 
 
-class _Translator(DagsterDbtTranslator):
-    """Assets are named as the tables they write: namespace, then name."""
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
-
-
-def _model_specs() -> list[dg.AssetSpec]:
-    """Specs of the models that write tables. Models in between are no assets: their inputs count as ours."""
-    manifest = manifest_json(get_settings())
-    nodes = manifest["nodes"]
-    # Selecting everything and filtering here skips dbt's selector machinery, 0.5 s of every process start.
-    found = [
-        s
-        for s in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=_Translator())
-        if s.key.path[0] in ("silver", "gold")
-    ]
-
-    def assets_above(node_id: str) -> set[dg.AssetKey]:
-        above: set[dg.AssetKey] = set()
-        for parent in nodes[node_id]["depends_on"]["nodes"]:
-            if parent.startswith("source."):
-                above.add(dg.AssetKey([SILVER_EVENTS.namespace, SILVER_EVENTS.name]))
-            elif nodes[parent]["config"]["materialized"] == "iceberg_table":
-                above.add(dg.AssetKey([nodes[parent]["schema"], nodes[parent]["name"]]))
-            else:
-                above |= assets_above(parent)
-        return above
-
-    ids = {
-        (node["schema"], node["name"]): node_id for node_id, node in nodes.items() if node["resource_type"] == "model"
-    }
-    specs = []
-    for from_dbt in found:
-        namespace, name = from_dbt.key.path
-        deps = assets_above(ids[namespace, name]) - {from_dbt.key}
-        ours = spec(table(f"{namespace}.{name}"), deps=sorted(deps), kinds={"iceberg", "dbt", "duckdb"})
-        specs.append(ours.replace_attributes(metadata={**from_dbt.metadata, **ours.metadata}))
-    # Dagster wants results in topological order, which is that of the declarations.
-    order = [declared.full_name for declared in model.DERIVED]
-    return sorted(specs, key=lambda s: order.index(".".join(s.key.path)))
-
-
-_SPECS = _model_specs()
+_SPECS = model_specs(model.DERIVED)
 _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in _SPECS}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -198,7 +199,9 @@ class Killed(RuntimeError):
     """A run ends before its next commit."""
 
 
-def play(home: Home, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def play(
+    home: Home, story: Story, monkeypatch: pytest.MonkeyPatch, after_step: Callable[[], object] = lambda: None
+) -> None:
     """Ingest the batches, run what the story says after each, and bring all up to date at the end."""
     day = FIRST_INGESTION_DAY
     for step in story.steps:
@@ -217,6 +220,7 @@ def play(home: Home, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
             crash_after(home, int(number), monkeypatch)
         elif what == "rebuild":
             home.advance([DAY + timedelta(days=int(number))])
+        after_step()
     home.advance()
 
 

@@ -25,6 +25,7 @@ from chart_platform.contracts.tables.experiments import (
     EXPERIMENT_SUMS,
     EXPERIMENT_VISITOR_DAYS,
 )
+from chart_platform.contracts.tables.marts import SESSION_QUALITY_DAILY
 from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
 from chart_platform.contracts.tables.visits import (
     FACT_AFFILIATE_CLICKS,
@@ -59,6 +60,7 @@ __all__ = [
     "FACT_PAGE_VIEWS",
     "PROFILE_CHANGES",
     "PROFILE_SNAPSHOTS",
+    "SESSION_QUALITY_DAILY",
     "SILVER_EVENTS",
     "SILVER_SESSIONS",
     "SILVER_USER_SEGMENTS",
@@ -90,6 +92,7 @@ TABLES: tuple[Table, ...] = (
     PROFILE_SNAPSHOTS,
     PROFILE_CHANGES,
     DIM_USER,
+    SESSION_QUALITY_DAILY,
     EXPERIMENT_EXPOSURES,
     EXPERIMENT_VISITOR_DAYS,
     EXPERIMENT_SUMS,

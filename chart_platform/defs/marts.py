@@ -1,0 +1,125 @@
+"""The marts as assets, and what asks for a run: gold has changed since, and the run before is long enough ago."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from chart_platform.contracts.tables import Table, table
+from chart_platform.defs.dbt_specs import model_specs
+from chart_platform.defs.metadata import by_day, table_metadata
+from chart_platform.defs.modes import (
+    INCREMENTAL,
+    MODE_TAG,
+    RANGES,
+    UNFINISHED,
+    days_of,
+    is_incremental,
+    log_day,
+    log_other_days,
+    settle_dead_runs,
+)
+from chart_platform.defs.partitions import daily
+from chart_platform.defs.resources import Platform
+from chart_platform.quality.schemas import ContractBreach, audit
+from chart_platform.settings import get_settings
+from chart_platform.transform import marts as following
+from chart_platform.transform.dbt import DbtFailed
+
+JOB_NAME = "gold_to_marts"
+GROUP = "marts"
+"""Whatever is in this asset group is made by the job, in the order of its dependencies."""
+_MOST_BACKOFF_SECONDS = 600
+_SPECS = model_specs(following.mart_tables(), GROUP)
+_TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in _SPECS}
+
+
+@dg.multi_asset(
+    name="marts",
+    specs=_SPECS,
+    check_specs=[
+        dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
+        for key in _TABLES
+    ],
+    partitions_def=daily,
+    can_subset=True,
+    backfill_policy=RANGES,
+)
+def marts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
+    lake = platform.lake()
+    days = days_of(context)
+    wanted = [key for key in _TABLES if key in context.selected_asset_keys]
+    checked = {check.asset_key for check in context.selected_asset_check_keys}
+    names = [_TABLES[key].full_name for key in wanted]
+    try:
+        results = following.run(lake, audit, None if is_incremental(context) else days, names)
+    except (DbtFailed, ContractBreach) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    for key in wanted:
+        declared = _TABLES[key]
+        result = results.get(declared.full_name)
+        figures: dict[str, Any] = {}
+        if result is not None:
+            log_other_days(context, key, result.days)
+            for day in days:
+                log_day(context, key, day, result.days.get(day, 0))
+            figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
+        yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, days[-1]) | figures)
+        if key in checked:
+            rows = result.rows if result else 0
+            yield dg.AssetCheckResult(asset_key=key, check_name="contract", passed=True, metadata={"rows": rows})
+
+
+gold_to_marts = dg.define_asset_job(
+    JOB_NAME,
+    selection=dg.AssetSelection.groups(GROUP),
+    partitions_def=daily,
+    executor_def=dg.in_process_executor,
+    description="The days that have changed in gold, counted again in the marts.",
+)
+
+
+def marts_request() -> dg.RunRequest:
+    """A run of the marts. No run key: what a failed run left undone is found by the next one."""
+    return dg.RunRequest(partition_key=datetime.now(UTC).date().isoformat(), tags={MODE_TAG: INCREMENTAL})
+
+
+def _wait_seconds(instance: dg.DagsterInstance) -> float:
+    """How long the next run has to wait: for the interval to pass, and longer after each failure in a row."""
+    mine = dg.RunsFilter(job_name=JOB_NAME, tags={MODE_TAG: INCREMENTAL})
+    failures = 0
+    records = instance.get_run_records(mine, limit=10)
+    for record in records:
+        if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            break
+        failures += 1
+    if not records:
+        return 0.0
+    begun: float = records[0].start_time or records[0].create_timestamp.timestamp()
+    interval = get_settings().marts_interval_seconds
+    wait: int = min(max(_MOST_BACKOFF_SECONDS, interval), interval * 2**failures)
+    return begun + wait - time.time()
+
+
+def _last_failed(instance: dg.DagsterInstance) -> bool:
+    newest = instance.get_runs(dg.RunsFilter(job_name=JOB_NAME, tags={MODE_TAG: INCREMENTAL}), limit=1)
+    return bool(newest) and newest[0].status == dg.DagsterRunStatus.FAILURE
+
+
+@dg.sensor(
+    job=gold_to_marts,
+    minimum_interval_seconds=get_settings().sensor_interval_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run when gold has changed since the marts were made, at most every CHART_MARTS_INTERVAL_SECONDS.",
+)
+def marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.RunRequest | dg.SkipReason:
+    settle_dead_runs(context.instance, JOB_NAME)
+    if context.instance.get_runs(dg.RunsFilter(job_name=JOB_NAME, statuses=UNFINISHED), limit=1):
+        return dg.SkipReason("The run before has not ended yet.")
+    if (wait := _wait_seconds(context.instance)) > 0:
+        return dg.SkipReason(f"The next run may begin in {wait:.0f} s.")
+    if following.up_to_date(platform.lake()) and not _last_failed(context.instance):
+        return dg.SkipReason("The marts are level with gold.")
+    return marts_request()

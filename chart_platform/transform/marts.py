@@ -1,0 +1,306 @@
+"""The marts: what is counted by day, made by dbt from the visits and facts after these have come to rest.
+
+A mart's day is a function of rows of its sources. A run compares the sources with the snapshots that the marts were made
+from, row by row, and makes the days again in which a row came, went or changed; a compaction changes none. All models of
+a run see one snapshot of each source. What they read:
+
+* ``ref('sessions')``, ``ref('fact_page_views')`` and so on: the source's rows of the days to make (and of no other),
+* ``source('history', 'sessions')`` and so on: also those of the days around, CHART_MARTS_HISTORY_DAYS before, and for conversions
+  CHART_CONVERSIONS_CLICK_WINDOW_DAYS after,
+* ``source('marts_scope', 'days')``: the days to make, ``event_dt``,
+* ``source('marts_scope', 'run')``: one row, ``kind`` is `changes` or, for a rebuild, `days`,
+* ``source('marts_scope', 'changed_sessions')`` and so on: the rows that differ, in their old and their new form (for a
+  rebuild: all rows of the days). Only of tables that were made from the sources' present snapshots before.
+
+A model is to be idempotent: its rows depend on its sources, never on its own old rows. It replaces all rows of the days
+to make, or those for which its config ``doomed`` holds: SQL over the table's columns under the alias ``t``, which may
+read the relations above and its own ephemeral parents' tables.
+
+Belongs here: that life cycle. Does not belong here: SQL (dbt_project/models/marts), what Python computes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+
+from chart_platform.contracts.tables import (
+    FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
+    FACT_CONVERSIONS,
+    FACT_FUNNEL,
+    FACT_PAGE_VIEWS,
+    SILVER_SESSIONS,
+    TABLES,
+    Table,
+    table,
+)
+from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
+from chart_platform.lakehouse.duck import audited, configure, relation
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.transform.dbt import PROJECT, invoke
+from chart_platform.transform.ingest import Audit
+from chart_platform.transform.staged import Replacement, TableResult, commit, counted_by_day, unless_stale
+
+SOURCES: tuple[Table, ...] = (
+    SILVER_SESSIONS,
+    FACT_FUNNEL,
+    FACT_AFFILIATE_CLICKS,
+    FACT_CHART_INTERACTIONS,
+    FACT_PAGE_VIEWS,
+    FACT_CONVERSIONS,
+)
+_DAY_OF = {FACT_CONVERSIONS.full_name: "coalesce(click_dt, event_dt)"}
+"""The day that a row of a source counts on, where that isn't its event day."""
+_ROWS_AT_ONCE = 12_000_000
+"""Of all sources together. A first run may have years of days before it, and takes them in parts."""
+_EPOCH = date(1970, 1, 1)
+
+
+def mart_tables() -> tuple[Table, ...]:
+    """Every table that has a model among the marts."""
+    models = {path.stem for path in (PROJECT / "models" / "marts").rglob("*.sql")}
+    return tuple(declared for declared in TABLES if declared.namespace == "gold" and declared.name in models)
+
+
+def day_of(declared: Table) -> str:
+    """SQL of the day that a row of a source counts on."""
+    return _DAY_OF.get(declared.full_name, "event_dt")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """One state of every source."""
+
+    tables: Mapping[str, IcebergTable]
+
+    @classmethod
+    def now(cls, lake: Lake) -> Pinned:
+        return cls({declared.full_name: lake.load(declared) for declared in SOURCES})
+
+    @property
+    def snapshots(self) -> dict[str, int | None]:
+        return heads(self.tables)
+
+
+def up_to_date(lake: Lake) -> bool:
+    """True if every mart was made from the sources as they are."""
+    present = Pinned.now(lake).snapshots
+    return all(made_from(lake.load(declared)) == present for declared in mart_tables())
+
+
+def run(
+    lake: Lake,
+    audit: Audit,
+    days: Sequence[date] | None = None,
+    only: Iterable[str] | None = None,
+    attempts: int = 6,
+) -> dict[str, TableResult]:
+    """Make the days whose sources have changed; or, as a whole, the ``days`` given. Returns what each mart got.
+
+    ``only`` names the tables to make; of the others nothing is read or written.
+
+    Raises:
+        DbtFailed: a model failed; or other runs kept changing the same days, ``attempts`` times.
+    """
+    wanted = [declared for declared in mart_tables() if only is None or declared.full_name in set(only)]
+    if not wanted or (days is None and up_to_date(lake)):
+        return {}
+    return unless_stale(lambda: _run(lake, audit, wanted, days), attempts)
+
+
+def _run(lake: Lake, audit: Audit, wanted: Sequence[Table], days: Sequence[date] | None) -> dict[str, TableResult]:
+    pinned = Pinned.now(lake)
+    changed = None if days is not None else _changed(lake, pinned, wanted)
+    touched = sorted(days) if days is not None else _touched(lake, pinned, wanted, changed)
+    results: dict[str, TableResult] = {}
+    parts = list(_in_parts(lake, pinned, touched)) or [[]]
+    for part in parts:
+        # Only the last part says that the marts are level: one cut short begins again.
+        told = record(pinned.snapshots) if days is None and part is parts[-1] else {}
+        work = MartRun(lake, audit, pinned, part, changed, days is not None, told)
+        models = [f"+{declared.name},path:models/marts" for declared in wanted]
+        invoke(lake.settings, ["run", "--select", *models], work)
+        results = {name: results[name] + got if name in results else got for name, got in work.results.items()}
+    return results
+
+
+def _changed(lake: Lake, pinned: Pinned, wanted: Sequence[Table]) -> dict[str, list[Changed]] | None:
+    """Files of each source that differ from the snapshots that the marts were made from; None if that can't be told."""
+    found: dict[str, list[Changed]] = {declared.full_name: [] for declared in SOURCES}
+    seen = [made_from(lake.load(declared)) for declared in wanted]
+    for before in {tuple(sorted(s.items(), key=str)) if s is not None else None for s in seen}:
+        if before is None:
+            return None
+        for declared in SOURCES:
+            snapshot = dict(before).get(declared.full_name)
+            some = changed_since(
+                lake, pinned.tables[declared.full_name], int(snapshot) if snapshot is not None else None
+            )
+            if some is None:
+                return None
+            found[declared.full_name].append(some)
+    return found
+
+
+def _touched(
+    lake: Lake, pinned: Pinned, wanted: Sequence[Table], changed: Mapping[str, list[Changed]] | None
+) -> list[date]:
+    """Days in which a row of a source differs; every day there is when nothing is known of before."""
+    connection = duckdb.connect()
+    configure(connection, lake.settings)
+    days: set[date] = set()
+    for declared in SOURCES:
+        current = pinned.tables[declared.full_name]
+        if changed is None:
+            source = relation(current, declared, lake.files(current))
+            days |= _dates(connection, f"select distinct {day_of(declared)} from {source}")
+            continue
+        for some in changed[declared.full_name]:
+            days |= _dates(
+                connection, f"select distinct {day_of(declared)} from ({_different(current, declared, some)})"
+            )
+    if changed is None:
+        for declared in wanted:
+            days |= set(_rows_by_day(lake.files(lake.load(declared)))) if declared.day_column else set()
+    connection.close()
+    return sorted(days)
+
+
+def _dates(connection: duckdb.DuckDBPyConnection, sql: str) -> set[date]:
+    return {day for (day,) in connection.sql(sql).fetchall() if day is not None}
+
+
+def _different(current: IcebergTable, declared: Table, some: Changed) -> str:
+    """SQL of the rows that are in the files of only one side. Copy-on-write moves many rows that stay the same.
+
+    Rows are told apart by two 64-bit hashes: comparing them whole takes several times the memory.
+    """
+    added, removed = (relation(current, declared, files) for files in (some.added, some.removed))
+    if not some.removed or not some.added:
+        return f"select * from {added} union all select * from {removed}"
+    marks = "hash(r) as mark, hash('r', r) as second"
+    return f"""
+        with added as (select *, {marks} from {added} as r), removed as (select *, {marks} from {removed} as r)
+        select * exclude (mark, second) from added where (mark, second) not in (select (mark, second) from removed)
+        union all
+        select * exclude (mark, second) from removed where (mark, second) not in (select (mark, second) from added)
+    """
+
+
+def _rows_by_day(files: Iterable[DataFile]) -> Counter[date]:
+    rows: Counter[date] = Counter()
+    for file in files:
+        rows[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
+    return rows
+
+
+def _in_parts(lake: Lake, pinned: Pinned, days: Sequence[date]) -> Iterator[list[date]]:
+    rows: Counter[date] = Counter()
+    for current in pinned.tables.values():
+        rows += _rows_by_day(lake.files(current))
+    part: list[date] = []
+    for day in days:
+        if part and sum(rows[d] for d in part) + rows[day] > _ROWS_AT_ONCE:
+            yield part
+            part = []
+        part.append(day)
+    if part:
+        yield part
+
+
+@dataclass
+class MartRun:
+    """One dbt command for some days. ``changed`` is None when all rows of the days count as changed."""
+
+    lake: Lake
+    audit: Audit
+    pinned: Pinned
+    days: Sequence[date]
+    changed: Mapping[str, list[Changed]] | None
+    rebuild: bool
+    told: Mapping[str, str]
+    results: dict[str, TableResult] = field(default_factory=dict)
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        configure(connection, self.lake.settings)
+        for schema in ("staged", "marts_scope", "history"):
+            connection.execute(f"create schema if not exists {schema}")
+        listed = ", ".join(f"(date '{day}')" for day in self.days) or "(null)"
+        connection.execute(
+            f"""
+            create table marts_scope.days as select * from (values {listed}) as t (event_dt) where event_dt is not null;
+            create table marts_scope.run as select '{"days" if self.rebuild else "changes"}' as kind
+            """
+        )
+        self._heads = {declared.full_name: self.lake.load(declared) for declared in mart_tables()}
+        for declared in SOURCES:
+            current = self.pinned.tables[declared.full_name]
+            self._view(declared.namespace, declared, current, _among(self.days))
+            self._view("history", declared, current, self._around(declared))
+            connection.execute(
+                f"create view marts_scope.changed_{declared.name} as select * from ({self._changed_rows(declared)}) "
+                f"where {day_of(declared)} in (select event_dt from marts_scope.days)"
+            )
+        for declared in mart_tables():
+            self._view_of_mart(declared)
+
+    def _changed_rows(self, declared: Table) -> str:
+        current = self.pinned.tables[declared.full_name]
+        if self.changed is None:
+            window = AlwaysTrue() if declared.full_name in _DAY_OF else _among(self.days)
+            return f"select * from {relation(current, declared, self.lake.files(current, window))}"
+        parts = [_different(current, declared, some) for some in self.changed[declared.full_name]]
+        return " union ".join(f"({part})" for part in parts)
+
+    def _around(self, declared: Table) -> BooleanExpression:
+        """The days that the settings' windows reach: visits before a click count, and conversions after it."""
+        if not self.days:
+            return _among([])
+        settings = self.lake.settings
+        first, last = min(self.days), max(self.days)
+        if declared is FACT_CONVERSIONS:
+            last += timedelta(days=settings.conversions_click_window_days)
+        first -= timedelta(days=settings.marts_history_days)
+        return And(GreaterThanOrEqual("event_dt", first), LessThanOrEqual("event_dt", last))
+
+    def _view(self, schema: str, declared: Table, current: IcebergTable, where: BooleanExpression) -> None:
+        self._connection.execute(f'create schema if not exists "{schema}"')
+        source = relation(current, declared, self.lake.files(current, where))
+        self._connection.execute(f'create or replace view "{schema}"."{declared.name}" as select * from {source}')
+
+    def _view_of_mart(self, declared: Table) -> None:
+        where = _among(self.days) if declared.day_column == "event_dt" else AlwaysTrue()
+        self._view(declared.namespace, declared, self._heads[declared.full_name], where)
+
+    def store(self, full_name: str, staged: str, config: Mapping[str, Any]) -> None:
+        """Commit one mart's rows in place of those that they replace.
+
+        Raises:
+            StaleModel: another run changed these files meanwhile.
+            ContractBreach: the rows break the table's contract.
+        """
+        declared = table(full_name)
+        connection = self._connection.cursor()
+        self.audit(declared, audited(connection, staged, declared))
+        rows, by_day = counted_by_day(connection, staged, declared)
+        own, of_days = config.get("doomed"), declared.day_column == "event_dt"
+        doomed = own or ("t.event_dt in (select event_dt from marts_scope.days)" if of_days else "true")
+        where = _among(self.days) if of_days and not own else AlwaysTrue()
+        asked = Replacement(staged, by_day, rows, where, doomed, None, lambda _current: self.told)
+        self.results[full_name] = commit(self.lake, connection, declared, self._heads[full_name], asked)
+        self._heads[full_name] = self.lake.load(declared)
+        self._view_of_mart(declared)
+
+
+def _among(days: Sequence[date]) -> BooleanExpression:
+    return In("event_dt", list(days))
