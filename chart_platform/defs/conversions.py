@@ -22,6 +22,7 @@ from chart_platform.conversions.networks import NetworksError
 from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
+    LANE_TAG,
     MODE_TAG,
     RANGES,
     UNFINISHED,
@@ -237,6 +238,7 @@ conversions_to_gold = dg.define_asset_job(
     selection=dg.AssetSelection.assets(conversion_intake, conversion_facts),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
+    tags={LANE_TAG: "conversions"},
     description="New files of the affiliate networks, and new clicks, to gold.",
 )
 

@@ -12,6 +12,7 @@ from chart_platform.defs.dbt_specs import model_specs
 from chart_platform.defs.metadata import by_day, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
+    LANE_TAG,
     MODE_TAG,
     RANGES,
     UNFINISHED,
@@ -77,6 +78,7 @@ gold_to_marts = dg.define_asset_job(
     selection=dg.AssetSelection.groups(GROUP),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
+    tags={LANE_TAG: "marts"},
     description="The days that have changed in gold, counted again in the marts.",
 )
 

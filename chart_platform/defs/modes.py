@@ -13,6 +13,8 @@ from chart_platform.defs.partitions import daily
 
 MODE_TAG = "chart/mode"
 BATCH_TAG = "chart/batch"
+LANE_TAG = "chart/lane"
+"""Jobs of one lane run one at a time (dagster.yaml); a slow mart holds up no batch of events."""
 PROCESS_TAG = "chart/process"
 INCREMENTAL = "incremental"
 COMPUTED_AGAIN = "Computed again."

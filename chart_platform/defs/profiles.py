@@ -8,7 +8,7 @@ import dagster as dg
 
 from chart_platform.contracts.tables import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS, Table
 from chart_platform.defs.metadata import spec, table_metadata
-from chart_platform.defs.modes import INCREMENTAL, MODE_TAG, UNFINISHED, is_incremental
+from chart_platform.defs.modes import INCREMENTAL, LANE_TAG, MODE_TAG, UNFINISHED, is_incremental
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.profiles.history import look, state, update_dimension
@@ -101,6 +101,7 @@ profiles_to_gold = dg.define_asset_job(
     selection=dg.AssetSelection.assets(profiles),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
+    tags={LANE_TAG: "profiles"},
     description="The company's user profiles and their history.",
 )
 

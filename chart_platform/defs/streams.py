@@ -9,7 +9,7 @@ from chart_platform.contracts.feeds import feeds
 from chart_platform.contracts.tables import BRONZE_EVENTS, SILVER_EVENTS
 from chart_platform.defs.bronze import TOPIC_KEYS, BronzeConfig, bronze
 from chart_platform.defs.gold import analytics_duckdb, models
-from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, MODE_TAG, UNFINISHED, settle_dead_runs
+from chart_platform.defs.modes import BATCH_TAG, INCREMENTAL, LANE_TAG, MODE_TAG, UNFINISHED, settle_dead_runs
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.defs.silver import silver_events
@@ -29,6 +29,7 @@ events_to_gold = dg.define_asset_job(
     selection=dg.AssetSelection.assets(bronze, silver_events, models, analytics_duckdb),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
+    tags={LANE_TAG: "events"},
     description="One batch of messages from Kafka to gold, exactly once.",
 )
 
