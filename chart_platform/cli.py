@@ -527,16 +527,20 @@ def schemas_check() -> None:
     print(f"{len(schema_files())} versions, all backward compatible")
 
 
-@schemas.command("dbt")
-def schemas_dbt(
+@schemas.command("generate")
+def schemas_generate(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file is not level.")] = False,
 ) -> None:
-    """Write dbt's property files from the declarations of the tables: columns, types, owners, contracts, data tests."""
+    """Write what follows from the declarations of the tables: dbt's property files and docs/dictionary.md."""
+    from chart_platform.contracts import dictionary
     from chart_platform.transform import dbt_files
 
     if not check:
-        changed = dbt_files.write()
-        print("\n".join(map(str, changed)) or "all files are level with the declarations")
-    elif unlevel := dbt_files.unlevel():
-        names = ", ".join(map(str, unlevel))
-        raise RuntimeError(f"Not level with chart_platform/contracts/tables: {names}. Run chart-platform schemas dbt.")
+        changed = [str(path) for path in dbt_files.write()] + [str(dictionary.PAGE)] * dictionary.write()
+        print("\n".join(changed) or "All files are level with the declarations.")
+        return
+    unlevel = [str(path) for path in dbt_files.unlevel()] + [str(dictionary.PAGE)] * (not dictionary.is_level())
+    if unlevel:
+        raise RuntimeError(
+            f"Not level with chart_platform/contracts/tables: {', '.join(unlevel)}. Run chart-platform schemas generate."
+        )

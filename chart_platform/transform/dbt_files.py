@@ -19,7 +19,7 @@ from chart_platform.lakehouse.duck import duckdb_type
 from chart_platform.transform.dbt import PROJECT
 
 _HEAD = (
-    "# Written by `chart-platform schemas dbt` from chart_platform/contracts/tables. Change the declaration instead.\n"
+    "# Written by `chart-platform schemas generate` from chart_platform/contracts/tables. Change the declaration instead.\n"
 )
 _SOURCES = Path("models/staging/__lakehouse.yml")
 _GROUPS = Path("models/__groups.yml")
@@ -155,11 +155,11 @@ def _groups(tables: Iterable[Table]) -> str:
 
 
 def _model_folders(project: Path) -> dict[tuple[str, str], Path]:
-    """Folder of each model file, by namespace and name. Marts are tables of gold."""
+    """Folder of each model file, by namespace and name. Folders with another name than a namespace hold tables of gold."""
     folders = {}
     for path in sorted((project / "models").rglob("*.sql")):
         layer = path.relative_to(project / "models").parts[0]
-        folders["gold" if layer == "marts" else layer, path.stem] = path.parent.relative_to(project)
+        folders[layer if layer in _NAMESPACES else "gold", path.stem] = path.parent.relative_to(project)
     return folders
 
 

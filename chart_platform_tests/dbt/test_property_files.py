@@ -24,14 +24,14 @@ def project(tmp_path: Path) -> Path:
 
 def test_the_files_are_level_with_the_declarations() -> None:
     unlevel = dbt_files.unlevel()
-    assert not unlevel, f"{', '.join(map(str, unlevel))}: run chart-platform schemas dbt"
+    assert not unlevel, f"{', '.join(map(str, unlevel))}: run chart-platform schemas generate"
 
 
 def test_every_table_is_either_a_model_or_a_source(project: Path) -> None:
     described: set[str] = set()
     for path, text in dbt_files.property_files(project):
         found = yaml.safe_load(text)
-        namespace = "gold" if path.parts[1] == "marts" else path.parts[1]
+        namespace = "silver" if path.parts[1] == "silver" else "gold"
         described |= {f"{namespace}.{model['name']}" for model in found.get("models", ())}
         described |= {f"{s['schema']}.{t['name']}" for s in found.get("sources", ()) for t in s["tables"]}
     assert described == {t.full_name for t in TABLES}

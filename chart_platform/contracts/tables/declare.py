@@ -27,7 +27,8 @@ EVENT_TYPES: tuple[str, ...] = tuple(event_schema()["properties"]["event_type"][
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. ``required`` is NOT NULL; ``allowed`` lists its values, ``minimum`` bounds a number from below."""
+    """One column. ``required`` is NOT NULL; ``allowed`` lists its values, ``minimum`` bounds a number from below.
+    ``unit`` is told where name, type and description don't tell it (``contracts.dictionary`` reads it from them)."""
 
     name: str
     type: pa.DataType
@@ -36,6 +37,7 @@ class Column:
     sensitivity: Sensitivity = "internal"
     allowed: tuple[str, ...] | None = None
     minimum: int | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
