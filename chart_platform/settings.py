@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         default="USD", pattern="^[A-Z]{3}$", description="Currency of payouts in the link registry, ISO 4217."
     )
 
+    # Experiments.
+    experiments: Path | None = Field(default=None, description="YAML of the experiments; default: the demo's.")
+    experiments_pre_days: int = Field(
+        default=14, ge=0, le=90, description="Days before a visitor's exposure that CUPED takes account of."
+    )
+
     # Company data: user profiles.
     profiles_dsn: SecretStr | None = Field(
         default=None, description="PostgreSQL with the user profiles; without it, files of `profiles_drop` are read."

@@ -13,11 +13,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
+Key = TypeVar("Key", bound=Hashable)
 _X, _Y, _P, _Q = "x", "y", "p", "q"
 
 
@@ -178,7 +179,7 @@ def sequential_p_value(z: float, visitors: int, alpha: float, tightest_at: int) 
     return math.exp(min(0.0, 0.5 * math.log(v + 1) - 0.5 * z * z * v / (v + 1)))
 
 
-def adjusted(p_values: Mapping[Hashable, float], alpha: float, *, family_wise: bool) -> dict[Hashable, float]:
+def adjusted(p_values: Mapping[Key, float], alpha: float, *, family_wise: bool) -> dict[Key, float]:
     """p-values to be compared with ``alpha`` as if each were the only one.
 
     Holm (1979) with ``family_wise``: the chance of any false positive is at most alpha, whatever depends on what. Else
@@ -190,12 +191,12 @@ def adjusted(p_values: Mapping[Hashable, float], alpha: float, *, family_wise: b
     given: Any = {key: ExperimentResult({"": {"pvalue": p}}) for key, p in p_values.items()}
     if not given:
         return {}
-    found = (
+    results: Any = (
         adjust_fwer(given, alpha=alpha, arbitrary_dependence=True, method="bonferroni")
         if family_wise
         else adjust_fdr(given, alpha=alpha)
     )
-    return {key: min(1.0, float(result[""]["pvalue_adj"])) for key, result in found.items()}
+    return {key: min(1.0, float(results[key][""]["pvalue_adj"])) for key in p_values}
 
 
 def sample_ratio_p_value(visitors: Sequence[int], shares: Sequence[float]) -> float:
