@@ -7,7 +7,18 @@ from typing import Any
 
 import dagster as dg
 
-from chart_platform.defs import alerts, bronze, conversions, gold, maintenance, marts, profiles, silver, streams
+from chart_platform.defs import (
+    alerts,
+    bronze,
+    conversions,
+    dbt_tests,
+    gold,
+    maintenance,
+    marts,
+    profiles,
+    silver,
+    streams,
+)
 from chart_platform.defs.resources import Platform, analysts_file, object_store
 
 
@@ -28,6 +39,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             profiles.profiles,
             maintenance.housekeeping,
         ],
+        asset_checks=[dbt_tests.dbt_tests],
         jobs=[
             streams.events_to_gold,
             marts.gold_to_marts,

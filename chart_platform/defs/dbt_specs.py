@@ -16,6 +16,7 @@ from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 from chart_platform.contracts.tables import SILVER_EVENTS, TABLES, Table
 from chart_platform.defs.metadata import spec
 from chart_platform.settings import get_settings
+from chart_platform.transform.data_tests import tests_of
 from chart_platform.transform.dbt import manifest_json
 
 _NAMES = {declared.full_name for declared in TABLES}
@@ -80,4 +81,21 @@ def model_specs(tables: Sequence[Table], group: str | None = None) -> list[dg.As
         ours = spec(declared, deps=deps, kinds={"iceberg", "dbt", "duckdb"}, group=group)
         from_dbt = _from_dbt()[declared.full_name]
         specs.append(ours.replace_attributes(metadata={**from_dbt.metadata, **ours.metadata}))
+    return specs
+
+
+def test_specs() -> list[dg.AssetCheckSpec]:
+    """Specs of dbt's data tests on all models that write tables, as asset checks. None holds up what follows."""
+    translator = _Translator()
+    specs = []
+    for declared in TABLES:
+        asset = _from_dbt().get(declared.full_name)
+        for test in tests_of(_manifest(), declared):
+            assert asset is not None
+            found = translator.get_asset_check_spec(
+                asset_spec=asset, manifest=_manifest(), unique_id=test, project=None
+            )
+            if found is not None:
+                description = _manifest()["nodes"][test]["description"]
+                specs.append(found._replace(blocking=False, description=description))
     return specs

@@ -9,6 +9,7 @@ import dagster as dg
 
 from chart_platform.contracts.tables import Table, table
 from chart_platform.defs.dbt_specs import model_specs
+from chart_platform.defs.dbt_tests import dbt_tests
 from chart_platform.defs.metadata import by_day, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
@@ -75,7 +76,7 @@ def marts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any
 
 gold_to_marts = dg.define_asset_job(
     JOB_NAME,
-    selection=dg.AssetSelection.groups(GROUP),
+    selection=dg.AssetSelection.groups(GROUP) | dg.AssetSelection.checks(dbt_tests),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
     tags={LANE_TAG: "marts"},

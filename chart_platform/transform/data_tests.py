@@ -53,17 +53,15 @@ class Verdict:
     seconds: float
 
 
-def run(
-    lake: Lake, tables: Iterable[Table], since: Mapping[str, int | None], days: Sequence[date] | None = None
-) -> list[Verdict]:
-    """Run the tests of ``tables`` on what has changed since the snapshots in ``since`` (by full name), or on ``days``.
+def run(lake: Lake, tables: Iterable[Table], since: Mapping[str, int | None]) -> list[Verdict]:
+    """Run the tests of ``tables`` on what has changed since the snapshots in ``since``, by full name.
 
     A table that hasn't changed is not tested. One whose snapshot has expired, or was never tested, is tested as a whole.
 
     Raises:
         DbtFailed: a test could not be run.
     """
-    parts = [p for t in tables if (p := _part(lake, t, since.get(t.full_name), days)) is not None]
+    parts = [p for t in tables if (p := _part(lake, t, since.get(t.full_name))) is not None]
     by_test = {test: part for part in parts for test in tests_of(manifest_json(lake.settings), part.table)}
     if not by_test:
         return []
@@ -84,12 +82,10 @@ def tests_of(manifest: Mapping[str, Any], declared: Table) -> list[str]:
     return sorted(found)
 
 
-def _part(lake: Lake, declared: Table, snapshot_id: int | None, days: Sequence[date] | None) -> Part | None:
+def _part(lake: Lake, declared: Table, snapshot_id: int | None) -> Part | None:
     current = lake.load(declared)
     if current.current_snapshot() is None:
         return None
-    if days is not None:
-        return Part(declared, current, tuple(days) if declared.day_column else None)
     changed = changed_since(lake, current, snapshot_id)
     files = lake.files(current) if changed is None else changed.added
     if not files:

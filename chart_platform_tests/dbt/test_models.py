@@ -12,7 +12,7 @@ from chart_platform.contracts.tables import TABLES
 from chart_platform.lakehouse.duck import create_views
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
-from chart_platform.transform import dbt, marts, model
+from chart_platform.transform import attribution, dbt, marts, model
 from chart_platform_tests.transform.fixtures import NewHome, dbt_cache, new_home
 from chart_platform_tests.transform.homes import DAY
 
@@ -29,6 +29,8 @@ class OnEmptyTables:
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         create_views(connection, self.lake, TABLES)
         marts.MartRun(self.lake, audit, marts.Pinned.now(self.lake), [DAY], None, True, {}).attach(connection)
+        nothing = attribution.AttributionRun(self.lake, audit, attribution.pinned_now(self.lake), attribution.Days(), {})
+        nothing.attach(connection)
         model.ModelRun(self.lake, DAY, audit).attach(connection)
 
     def store(self, full_name: str, _staged: str, _config: Mapping[str, Any]) -> None:
