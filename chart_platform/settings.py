@@ -106,6 +106,19 @@ class Settings(BaseSettings):
     marts_history_days: int = Field(
         default=30, ge=1, description="How many days before a mart's day its models can read, e.g. for attribution."
     )
+    attribution_lookback_days: int = Field(
+        default=30, ge=1, description="Visits that began so many days before a click, or fewer, are its touchpoints."
+    )
+    attribution_collapse: Literal["none", "consecutive", "unique"] = Field(
+        default="none",
+        description="Of neighbouring touchpoints of one channel only the last stays (consecutive), or of all of them (unique).",
+    )
+    attribution_half_life_days: float = Field(
+        default=7.0, gt=0, description="Time decay halves a touchpoint's weight for each so many days before the last one."
+    )
+    attribution_training_days: int = Field(
+        default=30, ge=1, description="Days of journeys that weigh the channels, up to and with the day itself."
+    )
     payout_currency: str = Field(
         default="USD", pattern="^[A-Z]{3}$", description="Currency of payouts in the link registry, ISO 4217."
     )

@@ -166,7 +166,7 @@ def _touched(
             continue
         for some in changed[declared.full_name]:
             days |= _dates(
-                connection, f"select distinct {day_of(declared)} from ({_different(current, declared, some)})"
+                connection, f"select distinct {day_of(declared)} from ({different_rows(current, declared, some)})"
             )
     if changed is None:
         for declared in wanted:
@@ -179,7 +179,7 @@ def _dates(connection: duckdb.DuckDBPyConnection, sql: str) -> set[date]:
     return {day for (day,) in connection.sql(sql).fetchall() if day is not None}
 
 
-def _different(current: IcebergTable, declared: Table, some: Changed) -> str:
+def different_rows(current: IcebergTable, declared: Table, some: Changed) -> str:
     """SQL of the rows that are in the files of only one side. Copy-on-write moves many rows that stay the same.
 
     Rows are told apart by two 64-bit hashes: comparing them whole takes several times the memory.
@@ -259,7 +259,7 @@ class MartRun:
         if self.changed is None:
             window = AlwaysTrue() if declared.full_name in _DAY_OF else _among(self.days)
             return f"select * from {relation(current, declared, self.lake.files(current, window))}"
-        parts = [_different(current, declared, some) for some in self.changed[declared.full_name]]
+        parts = [different_rows(current, declared, some) for some in self.changed[declared.full_name]]
         return " union ".join(f"({part})" for part in parts)
 
     def _around(self, declared: Table) -> BooleanExpression:

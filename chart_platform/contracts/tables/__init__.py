@@ -6,6 +6,13 @@ contracts and the data dictionary are generated from it. Belongs here: the decla
 
 from __future__ import annotations
 
+from chart_platform.contracts.tables.attribution import (
+    ATTRIBUTION_DAILY,
+    ATTRIBUTION_JOURNEYS,
+    ATTRIBUTION_MODELS,
+    ATTRIBUTION_WEIGHTS,
+    FACT_ATTRIBUTION,
+)
 from chart_platform.contracts.tables.conversions import (
     CONVERSION_EXPLANATIONS,
     CONVERSION_FILES,
@@ -37,6 +44,10 @@ from chart_platform.contracts.tables.visits import (
 )
 
 __all__ = [
+    "ATTRIBUTION_DAILY",
+    "ATTRIBUTION_JOURNEYS",
+    "ATTRIBUTION_MODELS",
+    "ATTRIBUTION_WEIGHTS",
     "BRONZE_DEAD_LETTERS",
     "BRONZE_EVENTS",
     "CONVERSION_EXPLANATIONS",
@@ -54,6 +65,7 @@ __all__ = [
     "EXPERIMENT_SUMS",
     "EXPERIMENT_VISITOR_DAYS",
     "FACT_AFFILIATE_CLICKS",
+    "FACT_ATTRIBUTION",
     "FACT_CHART_INTERACTIONS",
     "FACT_CONVERSIONS",
     "FACT_FUNNEL",
@@ -89,6 +101,10 @@ TABLES: tuple[Table, ...] = (
     CONVERSION_REJECTS,
     FACT_CONVERSIONS,
     CONVERSION_RECONCILIATION,
+    ATTRIBUTION_JOURNEYS,
+    ATTRIBUTION_WEIGHTS,
+    FACT_ATTRIBUTION,
+    ATTRIBUTION_DAILY,
     PROFILE_SNAPSHOTS,
     PROFILE_CHANGES,
     DIM_USER,
