@@ -18,6 +18,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import (
     BRONZE_EVENTS,
+    DIM_USER,
     FACT_AFFILIATE_CLICKS,
     FACT_CHART_INTERACTIONS,
     FACT_FUNNEL,
@@ -28,6 +29,7 @@ from chart_platform.contracts.tables import (
     Table,
     table,
 )
+from chart_platform.lakehouse import changes
 from chart_platform.lakehouse.duck import audited, configure, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
@@ -61,7 +63,7 @@ class ModelRun:
         """Pin the tables, make their views and the ``scope`` schema in dbt's connection."""
         self._connection = connection
         configure(connection, self.lake.settings)
-        self._heads = {t.full_name: self.lake.load(t) for t in (BRONZE_EVENTS, SILVER_EVENTS, *DERIVED)}
+        self._heads = {t.full_name: self.lake.load(t) for t in (BRONZE_EVENTS, SILVER_EVENTS, DIM_USER, *DERIVED)}
         rules = load_rules(self.lake.settings.segment_rules)
         connection.execute(membership_macro(rules))
         connection.execute("create schema if not exists staged")
@@ -69,8 +71,7 @@ class ModelRun:
         silver = self._heads[SILVER_EVENTS.full_name]
         self._target = progress_of(silver)
         if self.day is not None:
-            horizon = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
-            scope.rebuild(self.day, horizon.day if horizon else None)
+            scope.rebuild(self.day)
         elif self._target is not None:
             scope.incremental(self._since(), self._target, self._unseen_snapshots())
         for declared in DERIVED:
@@ -125,8 +126,6 @@ class ModelRun:
         connection = self._connection.cursor()
         self.audit(declared, audited(connection, staged, declared))
         rows, by_day = counted_by_day(connection, staged, declared)
-        silver = self._heads[SILVER_EVENTS.full_name].current_snapshot()
-        seen = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None and self.day is None else {}
         self.results[full_name] = commit(
             self.lake,
             connection,
@@ -139,11 +138,19 @@ class ModelRun:
                 self._affected(connection, declared, by_day),
                 self._scope.doomed[full_name],
                 self._target if self.day is None else None,
-                lambda current: seen or _carried(current),
+                lambda current: self._seen(declared) if self.day is None else _carried(current),
             ),
         )
         self._heads[full_name] = self.lake.load(declared)
         self._view(declared)
+
+    def _seen(self, declared: Table) -> dict[str, str]:
+        """What the table is made from beside messages: the pinned state of what changes without any."""
+        silver = self._heads[SILVER_EVENTS.full_name].current_snapshot()
+        seen = {SILVER_SNAPSHOT_KEY: str(silver.snapshot_id)} if silver is not None else {}
+        if declared is SILVER_USER_SEGMENTS:
+            seen |= changes.record(changes.heads({DIM_USER.full_name: self._heads[DIM_USER.full_name]}))
+        return seen
 
     def _affected(
         self, connection: duckdb.DuckDBPyConnection, declared: Table, fresh: Iterable[date]
@@ -157,20 +164,26 @@ class ModelRun:
 
 
 def _carried(current: IcebergTable) -> dict[str, str]:
-    """What the table says of the silver snapshot that its incremental runs have seen. Compaction does not repeat it."""
+    """What the table says of the state that its incremental runs have seen. Compaction does not repeat it."""
     snapshot = current.current_snapshot()
     while snapshot is not None:
-        if snapshot.summary is not None and (seen := snapshot.summary.additional_properties.get(SILVER_SNAPSHOT_KEY)):
-            return {SILVER_SNAPSHOT_KEY: seen}
+        said = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+        if SILVER_SNAPSHOT_KEY in said:
+            return {key: said[key] for key in (SILVER_SNAPSHOT_KEY, changes.KEY) if key in said}
         parent = snapshot.parent_snapshot_id
         snapshot = current.snapshot_by_id(parent) if parent is not None else None
     return {}
 
 
 def up_to_date(lake: Lake) -> bool:
-    """True if every derived table has taken in all that silver.events has."""
+    """True if every derived table has taken in all that silver.events has, and the segments what gold.dim_user has."""
     target = lake.progress(SILVER_EVENTS)
-    return target is None or all((found := lake.progress(t)) and found.offsets == target.offsets for t in DERIVED)
+    if target is None:
+        return True
+    if not all((found := lake.progress(t)) and found.offsets == target.offsets for t in DERIVED):
+        return False
+    profiles = changes.heads({DIM_USER.full_name: lake.load(DIM_USER)})
+    return profiles == (changes.made_from(lake.load(SILVER_USER_SEGMENTS)) or dict.fromkeys(profiles))
 
 
 def run(

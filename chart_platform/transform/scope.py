@@ -25,7 +25,6 @@ from pyiceberg.expressions import (
     EqualTo,
     GreaterThanOrEqual,
     In,
-    LessThan,
     Or,
 )
 from pyiceberg.manifest import DataFile
@@ -33,16 +32,18 @@ from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import (
     BRONZE_EVENTS,
+    DIM_USER,
     FACT_FUNNEL,
     SILVER_EVENTS,
     SILVER_SESSIONS,
     SILVER_USER_SEGMENTS,
     Table,
 )
+from chart_platform.lakehouse.changes import changed_since, made_from
 from chart_platform.lakehouse.duck import relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
-from chart_platform.transform.segments import SegmentRule, longest_window
+from chart_platform.transform.segments import LONGEST, SegmentRule
 from chart_platform.transform.silver import DISPLACED_KEY, unseen
 
 _MACROS = (Path(__file__).parent / "session_macros.sql").read_text()
@@ -56,6 +57,7 @@ _EVENT_COLUMNS = (
 )
 _MANY_CHAINS = 250_000
 """Above so many the events are read again where they are needed: a copy of them all would not fit in memory."""
+_FOR_GOOD = "date '9999-01-01'"
 _ONE_DAY, _ONE_HOUR = timedelta(days=1), timedelta(hours=1)
 
 Heads = Mapping[str, IcebergTable]
@@ -70,7 +72,7 @@ class Scope:
         self._connection = connection
         self._lake = lake
         self._heads = heads
-        self._rules = rules
+        self._of_profiles = [rule for rule in rules if rule.of_profiles]
         settings = lake.settings
         gaps = {
             "timeout": f"interval {settings.session_timeout_minutes} minute",
@@ -101,9 +103,9 @@ class Scope:
             "and t.session_start_ts between x.low and x.high)",
             "(t.event_id, t.event_dt) in (select (event_id, event_dt) from scope.events)",
         )
-        self._evaluations(since.day if since is not None else None, until.day)
+        self._evaluations(since.day if since is not None else self._judged_until(), until.day)
 
-    def rebuild(self, day: date, horizon: date | None) -> None:
+    def rebuild(self, day: date) -> None:
         """Scope of a whole event day: every visit that has an event in it."""
         self._connection.execute(f"create or replace table scope.days as select date '{day}' as event_dt")
         events = self._read_events(EqualTo("event_dt", day))
@@ -112,7 +114,7 @@ class Scope:
         self._fetch_events()
         in_days = "t.event_dt in (select event_dt from scope.days)"
         self._doom(in_days, in_days)
-        self._evaluations_of_day(day, horizon)
+        self._evaluations_of_day(day, self._judged_until())
 
     def _touch(self, places: str) -> None:
         """Make ``scope.touched``: key, time and id of what happened. A view, as it has a row a message."""
@@ -292,66 +294,127 @@ class Scope:
             ),
             "silver.sessions": sessions,
             "gold.fact_funnel": f"({sessions}) or (t.session_id, t.session_start_ts) in (select (session_id, session_start_ts) from intermediate.int_resegmented_visits)",
-            "silver.user_segments": "t.user_id_hash in (select user_id_hash from scope.evaluations)",
+            "silver.user_segments": "t.user_id_hash in (select user_id_hash from scope.judged)",
         }
 
-    def _evaluations(self, evaluated_until: date | None, horizon: date) -> None:
-        """Make ``scope.evaluations``: visitor and day whose segment membership must be judged (again).
+    def _judged_until(self) -> date | None:
+        judged = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
+        return judged.day if judged is not None else None
 
-        A visit of day d counts in evaluations d+1 .. d+window. When the horizon (the newest ingestion day) moves,
-        every visitor in the window or in a segment is judged for the new days.
+    def _evaluations(self, evaluated_until: date | None, horizon: date) -> None:
+        """Make ``scope.judged``: visitors, and the days on which their segment membership must be judged (again).
+
+        A visit of day d counts for the days d+1 .. d+30. When the horizon (the newest ingestion day) moves, everyone
+        whose features can differ from one day to the next is judged for the new days: who visited in the window, and of
+        the others whose profile changes or whose rule begins on one of them. Besides, who has another profile than the
+        segments were made from is judged for the days that this concerns.
         """
-        window = longest_window(self._rules)
-        moved = ""
-        if evaluated_until is not None and evaluated_until < horizon:
-            sessions = self._recent_sessions(evaluated_until - timedelta(days=window))
-            rows = self._read(SILVER_USER_SEGMENTS)
-            moved = f"""
-            union
-            select user_id_hash, unnest(generate_series(date '{evaluated_until}' + interval 1 day, date '{horizon}', interval 1 day))::date
-            from (
-                select user_id_hash from {sessions} as s where user_id_hash is not null
-                union
-                select user_id_hash from {rows} as r where valid_to is null
-            )
-            """
-        self._connection.execute(
+        judged = [
             f"""
-            create or replace table scope.evaluations as
-            with active as (
-                -- A visit counts for the day it began on, which may be before the day of the event that names its visitor.
+            -- A visit counts for the day it began on, which may be before the day of the event that names its visitor.
+            select user_id_hash, first_day + 1 as first_on, least(last_day + {LONGEST.days}, date '{horizon}') as last_on
+            from (
                 select e.user_id_hash, cast(x.low as date) as first_day, e.event_dt as last_day
                 from scope.events as e
                 join (from scope.extents where low < date '{horizon}') as x
                     on x.session_key = e.session_key and e.ts between x.low and x.high
-                union
+                union all
                 select user_id_hash, event_dt as first_day, event_dt as last_day from {self._doomed_visits(horizon)}
             )
-
-            select distinct user_id_hash, unnest(generate_series(
-                first_day + interval 1 day, least(last_day + interval {window} day, date '{horizon}'), interval 1 day
-            ))::date as evaluated_on
-            from active where user_id_hash is not null
-            {moved}
             """
-        )
-        # A row without an end says "so far" as of the run that wrote it, which is not always the run before for all tables.
-        judged = progress_of(self._heads[SILVER_USER_SEGMENTS.full_name])
-        self._horizon(horizon, judged.day if judged is not None else horizon)
+        ]
+        if self._of_profiles:
+            judged.append(self._other_profiles(horizon))
+        if evaluated_until is not None and evaluated_until < horizon:
+            judged.append(self._moved(evaluated_until + _ONE_DAY, horizon))
+        self._judge(judged, horizon)
 
     def _evaluations_of_day(self, day: date, horizon: date | None) -> None:
-        """Every visitor of the window before the day, and those who were in a segment on it."""
-        judged = "select cast(null as varchar) as user_id_hash, cast(null as date) as evaluated_on where false"
+        """Every visitor of the window before the day, those with a profile on it, and those who were in a segment on it."""
+        judged = []
         if horizon is not None and day <= horizon:
-            sessions = self._recent_sessions(day - timedelta(days=longest_window(self._rules)), day)
-            judged = f"""
-            select user_id_hash, date '{day}' as evaluated_on from {sessions} as s where user_id_hash is not null
-            union
-            select user_id_hash, date '{day}' as evaluated_on from {self._read(SILVER_USER_SEGMENTS)} as r
-            where valid_from <= timestamp '{day}' and (valid_to is null or valid_to > timestamp '{day}')
+            on_day = f"date '{day}' as first_on, date '{day}' as last_on"
+            judged = [
+                f"select user_id_hash, {on_day} from {self._recent_sessions(day - LONGEST, day)}",
+                f"select user_id_hash, {on_day} from {self._read(SILVER_USER_SEGMENTS)} as r "
+                f"where valid_from <= timestamp '{day}' and (valid_to is null or valid_to > timestamp '{day}')",
+            ]
+            if self._of_profiles:
+                profiles = self._profiles(self._lake.files(self._heads[DIM_USER.full_name]))
+                judged.append(
+                    f"select user_id_hash, {on_day} from {profiles} where date '{day}' between first_on and last_on"
+                )
+        self._judge(judged, horizon or day)
+
+    def _moved(self, first: date, horizon: date) -> str:
+        """Who is to be judged for the new days from ``first`` on."""
+        names = ", ".join(f"'{name}'" for name in sorted({rule.name for rule in self._of_profiles})) or "''"
+        users = [
+            f"select user_id_hash from {self._recent_sessions(first - _ONE_DAY - LONGEST)}",
+            # A membership that neither visits nor a profile bear out any more, as of a rule that is gone, ends.
+            f"select user_id_hash from {self._read(SILVER_USER_SEGMENTS)} as r "
+            f"where valid_to is null and segment_key not in ({names})",
+        ]
+        if self._of_profiles:
+            profiles = self._profiles(self._lake.files(self._heads[DIM_USER.full_name]))
+            new_days = f"between date '{first}' and date '{horizon}'"
+            begins = any(first <= rule.valid_from <= horizon for rule in self._of_profiles)
+            users.append(
+                f"select user_id_hash from {profiles} where first_on <= date '{horizon}' and last_on >= date '{first}'"
+                if begins
+                else f"select user_id_hash from {profiles} where first_on {new_days} or last_on + 1 {new_days}"
+            )
+        return f"select user_id_hash, date '{first}' as first_on, date '{horizon}' as last_on from ({' union '.join(users)})"
+
+    def _profiles(self, files: Sequence[DataFile]) -> str:
+        """Rows of gold.dim_user as the days, first and last, that begin with them. Some states never see a midnight."""
+        first_midnight = "cast({} + interval 1 day - interval 1 microsecond as date)"
+        return f"""
+            (
+                select user_id_hash, crm_tier, {first_midnight.format("valid_from")} as first_on,
+                    coalesce({first_midnight.format("valid_to")} - 1, {_FOR_GOOD}) as last_on
+                from {self._relation(DIM_USER, files)}
+                where coalesce({first_midnight.format("valid_to")}, {_FOR_GOOD}) > {first_midnight.format("valid_from")}
+            )
+        """
+
+    def _other_profiles(self, horizon: date) -> str:
+        """Users and the days on which gold.dim_user says of them other than when the segments were made."""
+        dimension = self._heads[DIM_USER.full_name]
+        seen = (made_from(self._heads[SILVER_USER_SEGMENTS.full_name]) or {}).get(DIM_USER.full_name)
+        changed = changed_since(self._lake, dimension, int(seen) if seen is not None else None)
+        begin = min(rule.valid_from for rule in self._of_profiles)
+        span = f"greatest(first_on, date '{begin}') as first_on, least(last_on, date '{horizon}') as last_on"
+        if changed is None:
+            # What the segments were made from has expired: whoever has a profile, or a segment by one, is judged anew.
+            names = ", ".join(f"'{rule.name}'" for rule in self._of_profiles)
+            return f"""
+                select user_id_hash, {span} from {self._profiles(self._lake.files(dimension))}
+                union all
+                select user_id_hash, cast(valid_from as date) as first_on, date '{horizon}' as last_on
+                from {self._read(SILVER_USER_SEGMENTS)} where segment_key in ({names})
             """
-        self._connection.execute(f"create or replace table scope.evaluations as {judged}")
-        self._horizon(horizon or day, horizon or day)
+        self._connection.execute(
+            f"""
+            create or replace temp table before as from {self._profiles(changed.removed)};
+            create or replace temp table after as from {self._profiles(changed.added)}
+            """
+        )
+        return f"""
+            select user_id_hash, {span}
+            from (
+                select user_id_hash, first_on,
+                    coalesce(lead(first_on) over (partition by user_id_hash order by first_on) - 1, {_FOR_GOOD}) as last_on
+                from (
+                    -- What stands in both was but copied to another file.
+                    select distinct user_id_hash, unnest([first_on, last_on + 1]) as first_on
+                    from ((from before except from after) union all (from after except from before))
+                )
+            ) as s
+            where (select (true, crm_tier) from before as b where b.user_id_hash = s.user_id_hash and s.first_on between b.first_on and b.last_on)
+                is distinct from
+                (select (true, crm_tier) from after as a where a.user_id_hash = s.user_id_hash and s.first_on between a.first_on and a.last_on)
+        """
 
     def _doomed_visits(self, before: date) -> str:
         """Visits that the run replaces: their visitors may lose a segment even where no event of theirs is left.
@@ -366,25 +429,66 @@ class Scope:
         ]
         return f"({' union '.join(selects)})"
 
-    def _horizon(self, horizon: date, before: date) -> None:
-        """``horizon``: the last day that is evaluated after the run; ``before``: the last one evaluated before it."""
-        windows = ", ".join(f"({days})" for days in sorted({rule.window_days for rule in self._rules})) or "(1)"
+    def _judge(self, asked: Sequence[str], horizon: date) -> None:
+        """Make what the models judge and compare by; ``asked`` are queries of visitors with a first and last day each."""
+        everyone = " union all ".join(asked) or (
+            "select cast(null as varchar) as user_id_hash, cast(null as date) as first_on, cast(null as date) as last_on"
+        )
         self._connection.execute(
             f"""
-            create or replace table scope.horizon as select date '{horizon}' as horizon, date '{before}' as horizon_before;
-            create or replace table scope.windows as select * from (values {windows}) as t (window_days);
+            create or replace table scope.judged as
+            with asked as (
+                select distinct user_id_hash, first_on, last_on from ({everyone})
+                where user_id_hash is not null and first_on <= last_on
+            ),
+
+            cut as (
+                select
+                    *,
+                    coalesce(first_on > 1 + max(last_on) over (
+                        partition by user_id_hash order by first_on, last_on rows between unbounded preceding and 1 preceding
+                    ), true)::int as begins
+                from asked
+            ),
+
+            numbered as (
+                select
+                    * exclude (begins),
+                    sum(begins) over (
+                        partition by user_id_hash order by first_on, last_on rows between unbounded preceding and current row
+                    ) as span
+                from cut
+            )
+
+            select user_id_hash, min(first_on) as first_on, max(last_on) as last_on from numbered group by user_id_hash, span;
+
+            create or replace view scope.evaluations as
+            select user_id_hash, first_on + unnest(range(last_on - first_on + 1))::int as evaluated_on from scope.judged;
+
+            create or replace table scope.horizon as select date '{horizon}' as horizon;
+
             create or replace table scope.old_segments as
-            select * from {self._read(SILVER_USER_SEGMENTS)} as r where user_id_hash in (select user_id_hash from scope.evaluations)
+            select * from {self._read(SILVER_USER_SEGMENTS)} where user_id_hash in (select user_id_hash from scope.judged)
             """
         )
-        found = self._connection.sql("select distinct evaluated_on from scope.evaluations order by 1").fetchall()
+        known = self._lake.files(self._heads[DIM_USER.full_name]) if self._of_profiles else []
+        self._connection.execute(
+            f"""
+            create or replace table scope.profiles as
+            select * from {self._profiles(known)} where user_id_hash in (select user_id_hash from scope.judged)
+            """
+        )
+        found = self._connection.sql(
+            "select distinct first_on + unnest(range(last_on - first_on + 1))::int "
+            "from (select distinct first_on, last_on from scope.judged) order by 1"
+        ).fetchall()
         self.judged_days = [day for (day,) in found]
         self._connection.execute(
             f"""
             create or replace table scope.judged_visits as
             select t.session_id, t.session_start_ts, t.user_id_hash, t.segments, t.event_dt
             from {self._read(FACT_FUNNEL, self.reads(FACT_FUNNEL))} as t
-            semi join scope.evaluations as e on t.user_id_hash = e.user_id_hash and t.event_dt = e.evaluated_on
+            semi join scope.judged as j on t.user_id_hash = j.user_id_hash and t.event_dt between j.first_on and j.last_on
             -- A row that the run replaces must not come back for its segments' sake.
             where not coalesce({self.doomed["silver.sessions"]}, false)
             """
@@ -398,9 +502,8 @@ class Scope:
             return AlwaysFalse()
         if declared is FACT_FUNNEL:
             return In("event_dt", self.judged_days)
-        window = timedelta(days=longest_window(self._rules))
-        first, last = self.judged_days[0] - window, self.judged_days[-1]
-        return And(GreaterThanOrEqual("event_dt", first), LessThan("event_dt", last))
+        before = {day - timedelta(days=n) for day in self.judged_days for n in range(1, LONGEST.days + 1)}
+        return In("event_dt", sorted(before))
 
     def _recent_sessions(self, first: date, before: date | None = None) -> str:
         source = self._read(SILVER_SESSIONS, GreaterThanOrEqual("event_dt", first))

@@ -61,14 +61,29 @@ SILVER_COLUMNS = [
 ]
 
 
+Features = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Rule:
-    """A segment rule as SQL, and the same as a function of the features."""
+    """A version of a segment rule as SQL, and the same as a function of the features. ``of_profiles``: the predicate
+    names what only the company's profile tells."""
 
     name: str
-    window_days: int
     predicate: str
-    holds: Callable[[dict[str, int]], bool]
+    holds: Callable[[Features], bool]
+    valid_from: date = date(2020, 1, 1)
+    of_profiles: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A row of gold.dim_user."""
+
+    user: str
+    tier: str | None
+    valid_from: datetime
+    valid_to: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -243,21 +258,59 @@ def _page_views(visits_found: Sequence[tuple[str | None, list[Row]]]) -> list[Ro
     return found
 
 
-def _memberships(sessions: Sequence[Row], rules: Sequence[Rule], horizon: date) -> dict[tuple[str, str], set[date]]:
+def _windows(visits_before: Sequence[Row], day: date) -> Features:
+    """Counts of the visits in the 1, 7 and 30 days before the day."""
+    sums = ("pageviews", "comparison_views", "chart_interactions", "toggles", "sorts", "filters", "expands")
+    more = ("price_interactions", "deal_interactions", "affiliate_clicks", "payout_cents")
+    found: Features = {}
+    for days in (1, 7, 30):
+        window = [s for s in visits_before if day - timedelta(days=days) <= s["event_dt"] < day]
+        shops = {urlsplit(s["affiliate_target"] or "").hostname for s in window} - {None}
+        counts = {
+            "sessions": len(window),
+            "days_active": len({s["event_dt"] for s in window}),
+            "mobile_sessions": sum(s["device"] == "mobile" for s in window),
+            "engaged_sessions": sum(s["engaged"] for s in window),
+            "shops_clicked": len(shops),
+            **{name: sum(s[name] for s in window) for name in (*sums, *more)},
+        }
+        found |= {f"{name}_{days}d": count for name, count in counts.items()}
+    return found
+
+
+def features(visits_of_user: Sequence[Row], profiles: Sequence[Profile], day: date) -> Features:
+    """What rules can ask of a visitor on a day, given all of their visits and profiles."""
+    midnight = datetime.combine(day, datetime.min.time())
+    now = [p for p in profiles if p.valid_from <= midnight and (p.valid_to is None or midnight < p.valid_to)]
+    since = [
+        (day - s["event_dt"]).days for s in visits_of_user if timedelta() < day - s["event_dt"] <= timedelta(days=30)
+    ]
+    return {
+        **_windows(visits_of_user, day),
+        "days_since_last_visit": min(since, default=None),
+        "has_profile": bool(now),
+        "crm_tier": now[0].tier if now else None,
+    }
+
+
+def _memberships(
+    sessions: Sequence[Row], rules: Sequence[Rule], horizon: date, profiles: Sequence[Profile]
+) -> dict[tuple[str, str], set[date]]:
     member: dict[tuple[str, str], set[date]] = {}
-    for user in {s["user_id_hash"] for s in sessions} - {None}:
-        own = [s for s in sessions if s["user_id_hash"] == user]
-        for rule in rules:
-            days = {s["event_dt"] + timedelta(days=n) for s in own for n in range(1, rule.window_days + 1)}
-            for day in sorted(d for d in days if d <= horizon):
-                window = [s for s in own if day - timedelta(days=rule.window_days) <= s["event_dt"] < day]
-                features = {
-                    "sessions": len(window),
-                    "days_active": len({s["event_dt"] for s in window}),
-                    **{c: sum(s[c] for s in window) for c in ("pageviews", "chart_interactions", "affiliate_clicks")},
-                }
-                if rule.holds(features):
-                    member.setdefault((user, rule.name), set()).add(day)
+    for user in {s["user_id_hash"] for s in sessions} - {None} | {p.user for p in profiles}:
+        visits_of_user = [s for s in sessions if s["user_id_hash"] == user]
+        profiles_of_user = [p for p in profiles if p.user == user]
+        days = [s["event_dt"] for s in visits_of_user] + [p.valid_from.date() for p in profiles_of_user]
+        for day in (min(days) + timedelta(days=n) for n in range((horizon - min(days)).days + 1)):
+            known = features(visits_of_user, profiles_of_user, day)
+            for name in {rule.name for rule in rules}:
+                versions = [rule for rule in rules if rule.name == name and rule.valid_from <= day]
+                rule = max(versions, key=lambda r: r.valid_from, default=None)
+                judged = known["days_since_last_visit"] is not None or (
+                    rule and rule.of_profiles and known["has_profile"]
+                )
+                if rule and judged and rule.holds(known):
+                    member.setdefault((user, name), set()).add(day)
     return member
 
 
@@ -285,6 +338,7 @@ def expected(
     horizon: date,
     timeout: timedelta = timedelta(minutes=30),
     cap: timedelta = timedelta(hours=24),
+    profiles: Sequence[Profile] = (),
 ) -> Expected:
     """The tables of these valid messages (with their append times), ``horizon`` being the newest ingestion day."""
     events = _deduplicate(silver_row(sent, kafka_ms) for sent, kafka_ms in messages)
@@ -320,6 +374,7 @@ def expected(
                 **_campaign(rows),
                 **_used(rows),
                 "comparison_views": len(compared),
+                "affiliate_target": _first(of["affiliate_click"], "affiliate_target"),
                 "engaged": rows[-1]["ts"] - rows[0]["ts"] >= timedelta(seconds=10)
                 or len(of["page_view"]) >= 2
                 or bool(of["affiliate_click"]),
@@ -338,7 +393,7 @@ def expected(
             }
         )
         visit_of.update({(r["event_id"], r["event_dt"]): session_id for r in rows})
-    segments = _segment_rows(_memberships(sessions, rules, horizon), horizon)
+    segments = _segment_rows(_memberships(sessions, rules, horizon, profiles), horizon)
     for row in funnel:
         row["segments"] = sorted(
             s["segment_key"]

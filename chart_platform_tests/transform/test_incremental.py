@@ -38,14 +38,14 @@ from chart_platform_tests.transform.homes import DAY, DAY_MS, HOUR_MS, Home, at,
 from chart_platform_tests.transform.oracle import Expected, Rule, expected
 
 RULES = (
-    Rule("browsing", 1, "pageviews >= 2", lambda f: f["pageviews"] >= 2),
-    Rule("buying", 2, "affiliate_clicks >= 1", lambda f: f["affiliate_clicks"] >= 1),
+    Rule("browsing", "pageviews_1d >= 2", lambda f: f["pageviews_1d"] >= 2),
+    Rule("buying", "affiliate_clicks_7d >= 1", lambda f: f["affiliate_clicks_7d"] >= 1),
     Rule(
         "passive",
-        3,
-        "days_active >= 2 and chart_interactions = 0",
-        lambda f: f["days_active"] >= 2 and f["chart_interactions"] == 0,
+        "days_active_7d >= 2 and chart_interactions_30d = 0",
+        lambda f: f["days_active_7d"] >= 2 and f["chart_interactions_30d"] == 0,
     ),
+    Rule("silent", "days_since_last_visit > 5", lambda f: f["days_since_last_visit"] > 5),
 )
 MODELLED = (SILVER_EVENTS, *model.DERIVED)
 MINUTE_MS = 60_000
@@ -54,7 +54,9 @@ STEPS = [
     0, 1, 5 * MINUTE_MS, 30 * MINUTE_MS - 1, 30 * MINUTE_MS, 30 * MINUTE_MS + 1, 20 * HOUR_MS,
     DAY_MS - 1, DAY_MS, DAY_MS + 1, 2 * DAY_MS,
 ]  # fmt: skip
-STARTS = [at(DAY, "10:00:00"), at(DAY, "23:45:00"), at(DAY, "23:59:59.999"), at(DAY + timedelta(days=1), "00:00:00")]
+STARTS = [
+    at(DAY - timedelta(days=29), "10:00:00"), at(DAY - timedelta(days=6), "23:59:59"), at(DAY, "10:00:00"), at(DAY, "23:45:00"), at(DAY, "23:59:59.999"), at(DAY + timedelta(days=1), "00:00:00"),
+]  # fmt: skip
 VISITORS = [None, "", "u1", "u2", "u#2", "#"]
 SESSIONS = [None, None, None, "", "s1", "s2", "s1#2", "#:u1", "#"]
 KINDS = ["page_view", "page_view", "chart_interaction", "affiliate_click"]
@@ -167,7 +169,7 @@ def stories(draw: st.DrawFn) -> Story:
     for start, end in zip([0, *cuts], [*cuts, len(messages)], strict=True):
         part = messages[start:end]
         partitions = [draw(st.integers(0, 2)) for _ in part]
-        steps.append(Step(part, partitions, draw(st.sampled_from([0, 0, 1, 2])), draw(st.sampled_from(AFTER))))
+        steps.append(Step(part, partitions, draw(st.sampled_from([0, 0, 1, 2, 6, 24])), draw(st.sampled_from(AFTER))))
     return Story(steps)
 
 
@@ -278,7 +280,7 @@ def contents(home: Home) -> dict[str, Counter[str]]:
 def rules_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rules") / "rules.yml"
     rules = [
-        {"name": r.name, "owner": "o", "description": "d", "window_days": r.window_days, "predicate": r.predicate}
+        {"name": r.name, "owner": "o", "description": "d", "valid_from": r.valid_from, "predicate": r.predicate}
         for r in RULES
     ]
     path.write_text(yaml.safe_dump(rules))

@@ -33,7 +33,7 @@ NEXT, THIRD, FOURTH = (DAY + timedelta(days=n) for n in (1, 2, 3))
 def fresh_rule(tmp_path: Path) -> Path:
     """A file of one rule: who had a visit the day before is `fresh`."""
     rules = tmp_path / "rules.yml"
-    rules.write_text("[{name: fresh, owner: o, description: d, window_days: 1, predicate: sessions >= 1}]")
+    rules.write_text("[{name: fresh, owner: o, description: d, valid_from: 2020-01-01, predicate: sessions_1d >= 1}]")
     return rules
 
 
@@ -88,7 +88,7 @@ def test_messages_that_were_all_seen_before_leave_every_data_file_alone(new_home
 
 def test_a_visitor_active_on_two_days_is_counted_once_in_a_segment_window(new_home: NewHome, tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
-    rules.write_text("[{name: two, owner: o, description: d, window_days: 3, predicate: pageviews >= 2}]")
+    rules.write_text("[{name: two, owner: o, description: d, valid_from: 2020-01-01, predicate: pageviews_7d >= 2}]")
     home = new_home(segment_rules=rules)
     home.send(
         FOURTH,

@@ -76,6 +76,7 @@ SILVER_SESSIONS = Table(
             "GA4's engaged session: 10 s or longer, two page views or more, or an affiliate click.",
             required=True,
         ),
+        Column("affiliate_target", S, "Target of the first affiliate click."),
         Column(
             "payout_cents",
             I,
@@ -109,9 +110,13 @@ SILVER_SESSIONS = Table(
         "price_interactions": [("silver.events", "chart_control_id")],
         "deal_interactions": [("silver.events", "chart_control_id"), ("silver.events", "chart_control_value")],
         "engaged": [("silver.events", "ts"), ("silver.events", "event_type")],
+        "affiliate_target": [("silver.events", "affiliate_target"), ("silver.events", "ts")],
         "event_dt": [("silver.events", "ts")],
     },
 )
+
+_JUDGED = ("device", "engaged", "affiliate_target", "payout_cents", "event_dt")
+"""What segment rules can ask of visits, besides counts."""
 
 SILVER_USER_SEGMENTS = Table(
     namespace="silver",
@@ -130,11 +135,17 @@ SILVER_USER_SEGMENTS = Table(
     upstream="silver.sessions",
     made_from={
         "segment_key": [
-            ("silver.sessions", name) for name in ("pageviews", "chart_interactions", "affiliate_clicks", "event_dt")
+            *(
+                ("silver.sessions", column.name)
+                for column in SILVER_SESSIONS.columns
+                if column.type == pa.int32() or column.name in _JUDGED
+            ),
+            ("gold.dim_user", "crm_tier"),
         ],
-        "as_of_ts": [("silver.sessions", "event_dt")],
-        "valid_from": [("silver.sessions", "event_dt")],
-        "valid_to": [("silver.sessions", "event_dt")],
+        **dict.fromkeys(
+            ("as_of_ts", "valid_from", "valid_to"),
+            [("silver.sessions", "event_dt"), ("gold.dim_user", "valid_from"), ("gold.dim_user", "valid_to")],
+        ),
     },
 )
 

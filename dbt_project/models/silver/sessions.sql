@@ -30,6 +30,7 @@ select
     cast(price_interactions as integer) as price_interactions,
     cast(deal_interactions as integer) as deal_interactions,
     engaged,
+    affiliate_target,
     cast(payout_cents as bigint) as payout_cents,
     event_dt
 from {{ ref('int_visits') }}

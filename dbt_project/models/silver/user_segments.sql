@@ -1,48 +1,86 @@
--- SCD2 rows of every visitor that this run judges: the days that stand, the days judged anew, packed to intervals.
-with old_days as (
+-- SCD2 rows of every visitor that this run judges: what stands of the old ones and the days judged anew, in one piece
+-- where they touch.
+with untouched as (
+    select
+        user_id_hash,
+        coalesce(lag(last_on) over (partition by user_id_hash order by first_on) + 1, date '0001-01-01') as first_on,
+        first_on - 1 as last_on
+    from {{ source('scope', 'judged') }}
+    union all
+    select
+        user_id_hash,
+        max(last_on) + 1 as first_on,
+        date '9999-12-31' as last_on
+    from {{ source('scope', 'judged') }}
+    group by user_id_hash
+),
+
+-- A row without an end goes on to the horizon: whom a new day could change is judged for it.
+standing as (
     select
         old.user_id_hash,
         old.segment_key,
-        unnest(generate_series(
-            cast(old.valid_from as date),
-            coalesce(cast(old.valid_to as date) - interval 1 day, horizon.horizon_before),
-            interval 1 day
-        ))::date as member_on
+        greatest(cast(old.valid_from as date), untouched.first_on) as first_on,
+        least(coalesce(cast(old.valid_to as date) - 1, horizon.horizon), untouched.last_on) as last_on
     from {{ source('scope', 'old_segments') }} as old
     cross join {{ source('scope', 'horizon') }} as horizon
+    inner join untouched on old.user_id_hash = untouched.user_id_hash
 ),
 
 member_days as (
     select
-        old_days.user_id_hash,
-        old_days.segment_key,
-        old_days.member_on
-    from old_days
-    anti join {{ source('scope', 'evaluations') }} as evaluations
-        on old_days.user_id_hash = evaluations.user_id_hash and old_days.member_on = evaluations.evaluated_on
-    union
-    select
         user_id_hash,
         segment_key,
-        evaluated_on as member_on
+        evaluated_on,
+        evaluated_on - cast(
+            row_number() over (partition by user_id_hash, segment_key order by evaluated_on) as integer
+        ) as island
     from segment_members('{{ ref("int_segment_features").include(database=false) | replace('"', '') }}')
 ),
 
-islands as (
+spans as (
+    select
+        user_id_hash,
+        segment_key,
+        first_on,
+        last_on
+    from standing
+    where first_on <= last_on
+    union all
+    select
+        user_id_hash,
+        segment_key,
+        min(evaluated_on) as first_on,
+        max(evaluated_on) as last_on
+    from member_days
+    group by user_id_hash, segment_key, island
+),
+
+touching as (
     select
         *,
-        member_on - cast(row_number() over (partition by user_id_hash, segment_key order by member_on) as integer) as island
-    from member_days
+        coalesce(first_on > 1 + lag(last_on) over in_order, true) as begins
+    from spans
+    window in_order as (partition by user_id_hash, segment_key order by first_on)
+),
+
+memberships as (
+    select
+        *,
+        count(*) filter (where begins) over (
+            partition by user_id_hash, segment_key order by first_on rows between unbounded preceding and current row
+        ) as membership
+    from touching
 )
 
 select
     user_id_hash,
     segment_key,
-    cast(min(member_on) as timestamp) as as_of_ts,
-    cast(min(member_on) as timestamp) as valid_from,
+    cast(min(first_on) as timestamp) as as_of_ts,
+    cast(min(first_on) as timestamp) as valid_from,
     case
-        when max(member_on) < (select horizon from {{ source('scope', 'horizon') }})
-            then cast(max(member_on) + interval 1 day as timestamp)
+        when max(last_on) < (select horizon from {{ source('scope', 'horizon') }})
+            then cast(max(last_on) + 1 as timestamp)
     end as valid_to
-from islands
-group by user_id_hash, segment_key, island
+from memberships
+group by user_id_hash, segment_key, membership
