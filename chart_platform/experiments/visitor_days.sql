@@ -32,7 +32,7 @@ placed as (
     from exposed as x
     inner join visits as v on x.user_id_hash = v.user_id_hash
     where
-        v.session_start_ts >= x.first_exposure_ts - interval {pre_days} day
+        (v.session_end_ts >= x.first_exposure_ts or v.session_start_ts >= x.first_exposure_ts - interval {pre_days} day)
         and (x.end_ts is null or v.session_start_ts < x.end_ts)
 ),
 
