@@ -56,25 +56,18 @@ def publish(lake: Lake) -> Path:
     connection.execute(f"attach '{quote(str(fresh))}' as published (storage_version 'v1.5.0')")
     connection.execute("use published")
     create_views(connection, lake)
-    create_analysis_views(connection)
+    create_time_spine(connection)
     connection.close()
     fresh.replace(target)
     return target
 
 
-def create_analysis_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Views that analysts ask for first, on top of the tables' views."""
+def create_time_spine(connection: duckdb.DuckDBPyConnection) -> None:
+    """The days that MetricFlow joins metrics to: what dbt's model ``time_spine`` says."""
     connection.execute(
         """
-        create or replace view gold.funnel_daily as
-        select
-            event_dt,
-            ab_variant,
-            count(*) as sessions,
-            count(*) filter (saw_comparison) as saw_comparison,
-            count(*) filter (saw_comparison and interacted_chart) as interacted_chart,
-            count(*) filter (saw_comparison and interacted_chart and clicked_affiliate) as clicked_affiliate,
-            sum(payout_cents) as payout_cents
-        from gold.fact_funnel group by all
+        create schema if not exists semantic;
+        create or replace view semantic.time_spine as
+        select cast(unnest(generate_series(date '2020-01-01', date '2039-12-31', interval 1 day)) as date) as date_day
         """
     )

@@ -205,7 +205,11 @@ def run(
 
     def attempt() -> dict[str, TableResult]:
         run = ModelRun(lake, day, audit, frozenset(only) if only is not None else None)
-        invoke(lake.settings, ["run", "--exclude", "path:models/marts", "path:models/attribution"], run)
+        invoke(
+            lake.settings,
+            ["run", "--exclude", "path:models/marts", "path:models/attribution", "path:models/semantic"],
+            run,
+        )
         return run.results
 
     return unless_stale(attempt, attempts)
