@@ -12,6 +12,7 @@ from chart_platform.defs import (
     bronze,
     conversions,
     dbt_tests,
+    experiments,
     gold,
     maintenance,
     marts,

@@ -33,9 +33,9 @@ from chart_platform.contracts.tables import (
 from chart_platform.experiments.follow import Audit, Follower, Fresh, Made, between
 from chart_platform.experiments.metrics import COUNTS, METRICS, Metric
 from chart_platform.experiments.registry import PAGE, Registry
-from chart_platform.experiments.results import conclude, rows_of, totals_by_day
+from chart_platform.experiments.results import Conclusion, conclude, rows_of, totals_by_day
 from chart_platform.experiments.statistics import PRODUCTS
-from chart_platform.lakehouse.duck import quote
+from chart_platform.lakehouse.duck import connect, quote, relation
 from chart_platform.lakehouse.lake import Lake
 
 _HERE = Path(__file__).parent
@@ -58,6 +58,21 @@ def update(lake: Lake, audit: Audit, registry: Registry, days: Sequence[date] | 
     """
     steps = (update_exposures, update_visitor_days, update_sums, update_results)
     return {table.full_name: step(lake, audit, registry, days) for table, step in zip(TABLES, steps, strict=True)}
+
+
+def conclusions(lake: Lake, registry: Registry) -> list[Conclusion]:
+    """What each experiment says as of the end of its last day, from gold.experiment_sums as it is, by key."""
+    current = lake.load(EXPERIMENT_SUMS)
+    connection = connect(lake.settings)
+    found = connection.sql(
+        f"from {relation(current, EXPERIMENT_SUMS, lake.files(current))} order by {_BY_DAY}"
+    ).to_arrow_table()
+    connection.close()
+    every = (list(conclude(registry, key, by_day)) for key, by_day in totals_by_day(found).items())
+    return [of_experiment[-1] for of_experiment in every if of_experiment]
+
+
+_BY_DAY = "experiment_key, event_dt, metric, variant"
 
 
 def _windows(registry: Registry) -> dict[str, str]:
@@ -344,7 +359,7 @@ def update_results(lake: Lake, audit: Audit, registry: Registry, days: Sequence[
         _ranges(run, days, every, changed)
         found = run.connection.sql(
             f"select s.* from {sums} as s semi join ranges as r on s.experiment_key = r.experiment_key "
-            "order by experiment_key, event_dt, metric, variant"
+            f"order by {_BY_DAY}"
         ).to_arrow_table()
         rows = []
         for key, by_day in totals_by_day(found).items():
