@@ -3,12 +3,12 @@
     select
         visits.session_id,
         visits.session_start_ts,
-        list(user_segments.segment_key order by user_segments.segment_key) as segments
+        {{ in_order('user_segments.segment_key') }} as segments
     from {{ visits }} as visits
     inner join {{ ref('user_segments') }} as user_segments
         on
             visits.user_id_hash = user_segments.user_id_hash
             and visits.session_start_ts >= user_segments.valid_from
-            and visits.session_start_ts < coalesce(user_segments.valid_to, timestamp 'infinity')
+            and visits.session_start_ts < coalesce(user_segments.valid_to, {{ end_of_time() }})
     group by visits.session_id, visits.session_start_ts
 {%- endmacro %}

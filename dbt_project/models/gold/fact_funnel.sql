@@ -36,8 +36,7 @@ with visits as (
         funnel.click_ts,
         funnel.event_dt
     from {{ this }} as funnel
-    semi join {{ ref('int_resegmented_visits') }} as resegmented
-        on funnel.session_id = resegmented.session_id and funnel.session_start_ts = resegmented.session_start_ts
+    {{ semi_join(ref('int_resegmented_visits'), 'resegmented', 'funnel', ['session_id', 'session_start_ts']) }}
 ),
 
 memberships as (
@@ -53,7 +52,7 @@ select
     visits.clicked_affiliate,
     visits.affiliate_target,
     cast(visits.payout_cents as bigint) as payout_cents,
-    coalesce(memberships.segments, cast([] as varchar [])) as segments,
+    coalesce(memberships.segments, {{ no_texts() }}) as segments,
     visits.ab_variant,
     visits.geo_country,
     visits.device,

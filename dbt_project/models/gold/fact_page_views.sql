@@ -3,20 +3,20 @@
 with page_views as (
     select
         session_id,
-        arg_min(event_id, place) filter (where event_type = 'page_view') as event_id,
-        any_value(page_view_id) as page_view_id,
-        arg_min(user_id_hash, place) as user_id_hash,
+        {{ first_of("event_id", "place", "event_type = 'page_view'") }} as event_id,
+        {{ any_of('page_view_id') }} as page_view_id,
+        {{ first_of('user_id_hash', 'place') }} as user_id_hash,
         min(ts) filter (where event_type = 'page_view') as ts,
         max(ts) as last_ts,
-        arg_min(page_url, place) filter (where event_type = 'page_view') as page_url,
-        arg_min(referrer, place) filter (where event_type = 'page_view') as referrer,
+        {{ first_of("page_url", "place", "event_type = 'page_view'") }} as page_url,
+        {{ first_of("referrer", "place", "event_type = 'page_view'") }} as referrer,
         bool_or(is_comparison) as is_comparison,
         count(*) filter (where event_type = 'chart_interaction') as chart_interactions,
         count(*) filter (where event_type = 'affiliate_click') as affiliate_clicks,
-        arg_min(ab_variant, place) as ab_variant,
-        arg_min(geo_country, place) as geo_country,
-        arg_min(device, place) as device,
-        arg_min(experiment_keys, place) filter (where event_type = 'page_view') as experiment_keys
+        {{ first_of('ab_variant', 'place') }} as ab_variant,
+        {{ first_of('geo_country', 'place') }} as geo_country,
+        {{ first_of('device', 'place') }} as device,
+        {{ first_of("experiment_keys", "place", "event_type = 'page_view'") }} as experiment_keys
     from {{ ref('int_sessionized_events') }}
     group by session_id, visit_start, case when session_id is null then event_id else coalesce(page_view_id, event_id) end
     having bool_or(event_type = 'page_view')
@@ -29,7 +29,7 @@ select
     user_id_hash,
     ts,
     last_ts,
-    epoch_ms(last_ts) - epoch_ms(ts) as dwell_ms,
+    {{ epoch_ms('last_ts') }} - {{ epoch_ms('ts') }} as dwell_ms,
     page_url,
     referrer,
     is_comparison,

@@ -6,7 +6,7 @@ group by session_key
 having
     starts_with(session_key, '#:')
     or count(*) > 1
-    or max(high) - min(low) > (select session_cap from {{ source('scope', 'settings') }})
+    or max(high) - min(low) > {{ session_cap() }}
 union
 select session_key
 from {{ source('scope', 'events') }}

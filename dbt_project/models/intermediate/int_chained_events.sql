@@ -2,20 +2,20 @@
 with events as (
     select events.*
     from {{ source('scope', 'events') }} as events
-    semi join {{ ref('int_careful_keys') }} as careful on events.session_key = careful.session_key
+    {{ semi_join(ref('int_careful_keys'), 'careful', 'events', ['session_key']) }}
 ),
 
 gaps as (
     select
         *,
-        coalesce(ts - lag(ts) over in_key > session_gap(session_key), false)::integer as starts_chain,
+        cast(coalesce(ts - lag(ts) over in_key > {{ session_gap('session_key') }}, false) as integer) as starts_chain,
         row_number() over in_key as place
     from events
     window in_key as (partition by session_key order by ts, event_id)
 )
 
 select
-    * exclude (starts_chain),
+    {{ all_but(['starts_chain'], scope_event_columns() + ['place']) }},
     sum(starts_chain) over (
         partition by session_key order by place rows between unbounded preceding and current row
     ) as chain

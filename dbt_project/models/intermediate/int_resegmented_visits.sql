@@ -11,6 +11,7 @@ select
 from {{ source('scope', 'judged_visits') }} as judged
 left join memberships
     on judged.session_id = memberships.session_id and judged.session_start_ts = memberships.session_start_ts
-anti join {{ ref('int_visits') }} as visits
-    on judged.session_id = visits.session_id and judged.session_start_ts = visits.session_start_ts
-where coalesce(memberships.segments, cast([] as varchar [])) <> judged.segments
+{{ anti_join(
+    ref('int_visits'), 'visits', 'judged', ['session_id', 'session_start_ts'],
+    'coalesce(memberships.segments, ' ~ no_texts() ~ ') <> judged.segments'
+) }}

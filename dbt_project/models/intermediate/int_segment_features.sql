@@ -1,6 +1,6 @@
 -- The features that segment rules are written in (docs/segments.md): a row a visitor and day that is judged. A view, so
 -- that what no rule names is not computed.
-{{ config(materialized='view') }}
+{{ config(materialized='view', enabled=target.type == 'duckdb') }}
 
 {%- set windows = [1, 7, 30] %}
 {%- set sums = [

@@ -4,14 +4,12 @@
 
 with placed as (
     select
-        events.*,
-        epoch_us(events.ts) as place,
+        {{ all_but([], scope_event_columns(), 'events') }},
+        {{ epoch_us('events.ts') }} as place,
         cast(null as timestamp) as visit_start,
         events.session_key as session_id
     from {{ source('scope', 'events') }} as events
-    anti join {{ ref('int_careful_keys') }} as careful on events.session_key = careful.session_key
-    union all by name
-    select * from {{ ref('int_cut_events') }}
+    {{ with_cut_events(ref('int_careful_keys'), ref('int_cut_events')) }}
 )
 
 select
