@@ -315,14 +315,12 @@ def sql(
     """Query bronze.*, silver.* and gold.* as they are now."""
     from chart_platform.lakehouse.duck import connect, create_views
     from chart_platform.lakehouse.lake import Lake
-    from chart_platform.serving.publish import create_analysis_views
 
     if output not in ("table", "csv", "json"):
         raise typer.BadParameter(f"{output!r} is none of table, csv, json", param_hint="--format")
     settings = get_settings()
     connection = connect(settings)
     create_views(connection, Lake(settings))
-    create_analysis_views(connection)
     result = connection.sql(query)
     if result is None:
         raise typer.BadParameter("it gives no rows; only queries have something to print", param_hint="QUERY")

@@ -91,7 +91,7 @@ def where_to_look(settings: Settings) -> list[str]:
         f"Running in {settings.root}",
         *(f"  {name:<{width}}  {place}" for name, place in places.items()),
         "Ask the tables in another terminal:",
-        '  chart-platform sql "select * from gold.funnel_daily order by event_dt desc"',
+        "  chart-platform sql \"select * from gold.funnel_daily where cut = 'ab_variant' order by event_dt desc\"",
         '  chart-platform sql "select event_type, count(*) from silver.events group by 1"',
         "Ctrl-C stops everything; the next `up` goes on from here.",
     ]

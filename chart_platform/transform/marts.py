@@ -5,8 +5,8 @@ from, row by row, and makes the days again in which a row came, went or changed;
 a run see one snapshot of each source. What they read:
 
 * ``ref('sessions')``, ``ref('fact_page_views')`` and so on: the source's rows of the days to make (and of no other),
-* ``source('history', 'sessions')`` and so on: also those of the days around, CHART_MARTS_HISTORY_DAYS before, and for conversions
-  CHART_CONVERSIONS_CLICK_WINDOW_DAYS after,
+* ``source('history', 'sessions')`` and so on: also those of the days around, CHART_MARTS_HISTORY_DAYS before, for conversions
+  CHART_CONVERSIONS_CLICK_WINDOW_DAYS after, for facts of events as many as a visit can go on,
 * ``source('marts_scope', 'days')``: the days to make, ``event_dt``,
 * ``source('marts_scope', 'run')``: one row, ``kind`` is `changes` or, for a rebuild, `days`,
 * ``source('marts_scope', 'changed_sessions')`` and so on: the rows that differ, in their old and their new form (for a
@@ -46,6 +46,7 @@ from chart_platform.contracts.tables import (
 from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
 from chart_platform.lakehouse.duck import audited, configure, relation
 from chart_platform.lakehouse.lake import Lake
+from chart_platform.settings import Settings
 from chart_platform.transform.dbt import PROJECT, invoke
 from chart_platform.transform.ingest import Audit
 from chart_platform.transform.staged import Replacement, TableResult, commit, counted_by_day, unless_stale
@@ -58,6 +59,7 @@ SOURCES: tuple[Table, ...] = (
     FACT_PAGE_VIEWS,
     FACT_CONVERSIONS,
 )
+_EVENTS_OF_VISITS = (FACT_AFFILIATE_CLICKS, FACT_CHART_INTERACTIONS, FACT_PAGE_VIEWS)
 _DAY_OF = {FACT_CONVERSIONS.full_name: "coalesce(click_dt, event_dt)"}
 """The day that a row of a source counts on, where that isn't its event day."""
 _ROWS_AT_ONCE = 12_000_000
@@ -168,11 +170,38 @@ def _touched(
             days |= _dates(
                 connection, f"select distinct {day_of(declared)} from ({different_rows(current, declared, some)})"
             )
+            if declared in _EVENTS_OF_VISITS:
+                days |= _began_before(connection, lake, pinned, different_rows(current, declared, some))
     if changed is None:
         for declared in wanted:
             days |= set(_rows_by_day(lake.files(lake.load(declared)))) if declared.day_column else set()
     connection.close()
     return sorted(days)
+
+
+def _began_before(connection: duckdb.DuckDBPyConnection, lake: Lake, pinned: Pinned, events: str) -> set[date]:
+    """Days before these events' own on which their visits began: a visit counts, as a whole, on its first day."""
+    own = _dates(connection, f"select distinct event_dt from ({events})")
+    before = {day - timedelta(days=back) for day in own for back in range(1, _visit_days(lake.settings) + 1)}
+    current = pinned.tables[SILVER_SESSIONS.full_name]
+    visits = relation(current, SILVER_SESSIONS, lake.files(current, _among(sorted(before))))
+    return _dates(
+        connection,
+        f"""
+        select distinct visits.event_dt
+        from ({events}) as events
+        inner join (from {visits} where session_end_ts >= event_dt + interval 1 day) as visits
+            on
+                events.session_id = visits.session_id
+                and events.event_dt > visits.event_dt
+                and events.ts between visits.session_start_ts and visits.session_end_ts
+        """,
+    )
+
+
+def _visit_days(settings: Settings) -> int:
+    """How many midnights a visit can span."""
+    return -(-settings.session_cap_hours // 24)
 
 
 def _dates(connection: duckdb.DuckDBPyConnection, sql: str) -> set[date]:
@@ -270,6 +299,8 @@ class MartRun:
         first, last = min(self.days), max(self.days)
         if declared is FACT_CONVERSIONS:
             last += timedelta(days=settings.conversions_click_window_days)
+        if declared in _EVENTS_OF_VISITS:
+            last += timedelta(days=_visit_days(settings))
         first -= timedelta(days=settings.marts_history_days)
         return And(GreaterThanOrEqual("event_dt", first), LessThanOrEqual("event_dt", last))
 

@@ -58,7 +58,7 @@ def test_what_was_sent_reaches_gold_on_s3_and_every_message_is_accounted_for(
 def _published_file_reads_from_s3(settings: Any, truth: dict[str, Any]) -> None:
     reader = connect(settings)
     reader.execute(f"attach '{published_file(settings)}' as published (read_only)")
-    assert reader.sql("select sum(payout_cents) from published.gold.funnel_daily").fetchall() == [
+    assert reader.sql("select sum(payout_cents) from published.gold.fact_funnel").fetchall() == [
         (truth["payout_cents"],)
     ]
     reader.close()

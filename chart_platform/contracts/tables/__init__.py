@@ -32,6 +32,7 @@ from chart_platform.contracts.tables.experiments import (
     EXPERIMENT_SUMS,
     EXPERIMENT_VISITOR_DAYS,
 )
+from chart_platform.contracts.tables.funnels import FUNNEL_DAILY, FUNNEL_HOURLY
 from chart_platform.contracts.tables.marts import SESSION_QUALITY_DAILY
 from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
 from chart_platform.contracts.tables.visits import (
@@ -70,6 +71,8 @@ __all__ = [
     "FACT_CONVERSIONS",
     "FACT_FUNNEL",
     "FACT_PAGE_VIEWS",
+    "FUNNEL_DAILY",
+    "FUNNEL_HOURLY",
     "PROFILE_CHANGES",
     "PROFILE_SNAPSHOTS",
     "SESSION_QUALITY_DAILY",
@@ -105,6 +108,8 @@ TABLES: tuple[Table, ...] = (
     ATTRIBUTION_WEIGHTS,
     FACT_ATTRIBUTION,
     ATTRIBUTION_DAILY,
+    FUNNEL_DAILY,
+    FUNNEL_HOURLY,
     PROFILE_SNAPSHOTS,
     PROFILE_CHANGES,
     DIM_USER,
