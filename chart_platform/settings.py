@@ -223,6 +223,13 @@ class Settings(BaseSettings):
         default="collector", description="Whether simulated events enter over HTTP, as real ones do, or at the topic."
     )
 
+    simulate_conversions: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="Share of the clicks that the demo's simulated networks report as bought; 0 turns them off.",
+    )
+
     @property
     def root(self) -> Path:
         """`home`, absolute, so that every process of an instance means the same folder."""

@@ -1,4 +1,5 @@
-"""The write keys of an instance's own senders: a browser key for the demo site, a server key for simulated traffic.
+"""The write keys of an instance's own senders: a browser key for the demo site, a server key for simulated traffic, and
+one of each simulated network that calls back over HTTP.
 
 Belongs here: making them once, and keeping their secrets where only the instance's owner reads them. Does not belong
 here: keys of real sites (``chart-platform keys``), whose secrets are kept nowhere.
@@ -14,13 +15,15 @@ from typing import NamedTuple
 
 from chart_platform.edge.keys import KeyStore, create, keys_file
 from chart_platform.settings import Settings
+from chart_platform.simulator.networks import POSTBACKS
 
 
 class DemoKeys(NamedTuple):
-    """Secrets in plain text. ``site`` is in the demo's pages for all to see, ``traffic`` must not leave the machine."""
+    """Secrets in plain text. ``site`` is in the demo's pages for all to see, the others must not leave the machine."""
 
     site: str
     traffic: str
+    networks: dict[str, str]
 
 
 def demo_origins(settings: Settings) -> tuple[str, ...]:
@@ -41,7 +44,8 @@ def ensure_demo_keys(settings: Settings) -> DemoKeys:
     _, site = create(store, "demo site", "browser", "web", demo_origins(settings))
     # Its traffic stands for that of browsers; 0 is no limit, as one machine sends what thousands would.
     _, traffic = create(store, "simulated traffic", "server", "web", events_per_second=0)
-    keys = DemoKeys(site, traffic)
+    networks = {name: create(store, f"simulated {name}", "network", name)[1] for name in POSTBACKS}
+    keys = DemoKeys(site, traffic, networks)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     scratch.unlink(missing_ok=True)
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
@@ -75,7 +79,8 @@ def _read(file: Path) -> DemoKeys | None:
 
 def _are_good(settings: Settings, keys: DemoKeys) -> bool:
     store, now = KeyStore.load(keys_file(settings)), datetime.now(UTC)
-    site, traffic = (store.find(secret.encode()) for secret in keys)
-    if site is None or traffic is None or not (site.is_valid(now) and traffic.is_valid(now)):
+    found = [store.find(secret.encode()) for secret in (keys.site, keys.traffic, *keys.networks.values())]
+    if keys.networks.keys() != POSTBACKS.keys() or not all(key is not None and key.is_valid(now) for key in found):
         return False
-    return all(map(site.allows, demo_origins(settings)))
+    site = found[0]
+    return site is not None and all(map(site.allows, demo_origins(settings)))

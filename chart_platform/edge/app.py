@@ -22,6 +22,8 @@ import msgspec
 import orjson
 
 from chart_platform.contracts.events import Reason
+from chart_platform.conversions.postbacks import line as postback_line
+from chart_platform.conversions.postbacks import mapped
 from chart_platform.edge import logs, openapi
 from chart_platform.edge.admission import Accepted, Admission, Discarded, Rejected
 from chart_platform.edge.enrich import Enricher
@@ -43,6 +45,7 @@ from chart_platform.edge.limits import Acknowledged, Allowances, Limits, network
 from chart_platform.edge.links import Links
 from chart_platform.edge.metrics import Metrics
 from chart_platform.edge.outlet import Outlet, Unavailable
+from chart_platform.edge.postbacks import Journal, Mappings, judged, parameters
 from chart_platform.edge.records import Client, Record
 from chart_platform.edge.redirect import Redirect
 from chart_platform.edge.signing import ContextError, Signer
@@ -74,6 +77,7 @@ _TELLING = (
 _MOST_SENDERS = 1_024
 
 _LINKS_PATH = "/go/"
+_POSTBACKS_PATH = "/v1/postbacks/"
 _CLICK_SECONDS = 1.0
 TRACER = Path(__file__).parents[2] / "tracer" / "dist" / "tracer.js"
 
@@ -141,6 +145,8 @@ class Collector:
         self._limits = Limits(workers)
         self._acknowledged = Acknowledged()
         self._outlet = Outlet(settings, settings.edge_home / "spill" / f"{worker}")
+        self._mappings = Mappings(settings.conversions_networks)
+        self._journal = Journal(settings, settings.edge_home / "postbacks" / f"{worker}")
         self.metrics = Metrics(settings.edge_home / "metrics" / f"{worker}.slots")
         self._senders: dict[tuple[str | bytes | None, ...], _Sender] = {}
         self._refusals = logs.Occasionally()
@@ -158,6 +164,7 @@ class Collector:
             "/tracer.js": ("tracer", {"GET": self._tracer, "HEAD": self._tracer}),
             "/links.js": ("tracer", {"GET": self._tracer, "HEAD": self._tracer}),
         }
+        self._postbacks_route: dict[str, Handler] = {"GET": self._postback, "POST": self._postback}
         self._links_route: dict[str, Handler] = {"GET": self._follow, "HEAD": self._follow}
         self._description_body = orjson.dumps(openapi.document(settings))
 
@@ -202,6 +209,7 @@ class Collector:
         self._housekeeping.cancel()
         with suppress(asyncio.CancelledError):
             await self._housekeeping
+        await self._journal.close()
         await self._outlet.close(_CLOSE_GRACE_SECONDS)
         self._take_stock()
 
@@ -213,6 +221,8 @@ class Collector:
         while True:
             self._senders.clear()
             self._links.refresh()
+            self._mappings.refresh()
+            self._journal.keep_house()
             self._take_stock()
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
@@ -231,6 +241,7 @@ class Collector:
             else:
                 metrics.set(f'chart_edge_outlet{{what="{name}"}}', value)
         metrics.set("chart_edge_bodies_in_memory_bytes", self._bytes_in_memory)
+        metrics.set("chart_edge_postbacks_held_bytes", self._journal.held_bytes)
         metrics.set("chart_edge_write_keys", len(self._keys))
 
     # Any request.
@@ -253,6 +264,8 @@ class Collector:
     async def _answer(self, request: Request) -> tuple[str, Answer | None]:
         if request.path.startswith(_LINKS_PATH):
             route, handlers = "go", self._links_route
+        elif request.path.startswith(_POSTBACKS_PATH):
+            route, handlers = "postbacks", self._postbacks_route
         else:
             route, handlers = self._routes.get(request.path, ("none", {}))
         try:
@@ -442,9 +455,43 @@ class Collector:
         self.metrics.add(f'chart_edge_clicks_total{{became="{became}"}}')
         return Answer(answer.status, answer.body, tuple(h for h in answer.headers if h[0] not in _OURS))
 
+    # GET or POST /v1/postbacks/{network}
+
+    async def _postback(self, request: Request) -> Answer:
+        name = request.path.removeprefix(_POSTBACKS_PATH)
+        try:
+            key = self._known_key(request)
+            if key.kind != "network" or key.source != name:
+                raise Refused(403, "network", f"The key {key.id} is not for postbacks of this network.")
+        except Refused:
+            self._take([self._allowance_of_address(request)], 1)
+            raise
+        self._take([self._allowance_of_key(key)], 1)
+        network = self._mappings.get(name)
+        if network is None:
+            raise Refused(404, "unknown_network", "There is no mapping for this network.")
+        received_at = datetime.fromtimestamp(_now_ms() / 1000, UTC).replace(tzinfo=None)
+        sent = mapped(network, await parameters(request, self._settings.edge_body_timeout_seconds))
+        line = postback_line(sent, received_at)
+        reasons = judged(self._settings, network, line, received_at)
+        # Kept whatever it says: what is wrong with it stands in the rejects, for people to mend.
+        await self._journal.keep(name, line)
+        result = "rejected" if reasons else "accepted"
+        self.metrics.add(f'chart_edge_postbacks_total{{network="{name}",result="{result}"}}')
+        if reasons:
+            error = {"code": "rejected", "message": "It makes no report, and is kept with the reasons."}
+            return Answer(400, _encode({"error": error, "reasons": [reason.as_row() for reason in reasons]}))
+        return Answer(200, b'{"status":"accepted"}')
+
     # Who may.
 
     def _authorized(self, request: Request) -> WriteKey:
+        key = self._known_key(request)
+        if key.kind == "network":
+            raise Refused(403, "postbacks_only", f"The key {key.id} is for postbacks only.")
+        return key
+
+    def _known_key(self, request: Request) -> WriteKey:
         secret = request.secret()
         if not secret:
             raise Refused(401, "no_key", "Name a write key: ?key=…, X-Write-Key or Authorization: Bearer.")
@@ -458,9 +505,12 @@ class Collector:
         return key
 
     def _allowances(self, request: Request, key: WriteKey) -> Allowances:
-        default = self._settings.edge_rate_per_key
-        of_key = (key.id, default if key.events_per_second is None else key.events_per_second)
+        of_key = self._allowance_of_key(key)
         return [of_key] if key.kind == "server" else [of_key, self._allowance_of_address(request)]
+
+    def _allowance_of_key(self, key: WriteKey) -> tuple[str, float]:
+        default = self._settings.edge_rate_per_key
+        return key.id, default if key.events_per_second is None else key.events_per_second
 
     def _allowance_of_address(self, request: Request) -> tuple[str, float]:
         # Who can't be told from others shares one allowance with them.

@@ -6,7 +6,7 @@ Belongs here: arguments and what is printed. Does not belong here: what a key is
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chart_platform.conversions.networks import load_networks
 from chart_platform.edge import keys as store
 from chart_platform.edge.keys import KeyStore, WriteKey, keys_file
+from chart_platform.edge.records import KeyKind
 from chart_platform.settings import get_settings
 
 keys = typer.Typer(
@@ -29,8 +31,13 @@ _KeyId = Annotated[str, typer.Argument(help="Id of the key: key_…", metavar="K
 @keys.command("create")
 def create(
     name: Annotated[str, typer.Option(help="What it is for, for people.")],
-    kind: Annotated[str, typer.Option(help="browser (public, bound to origins) or server (secret).")] = "browser",
-    source: Annotated[str | None, typer.Option(help="Kind of client; default: web or server.")] = None,
+    kind: Annotated[
+        str,
+        typer.Option(help="browser (public, bound to origins), server (secret) or network (secret, for postbacks)."),
+    ] = "browser",
+    source: Annotated[
+        str | None, typer.Option(help="Kind of client, default: web or server; for postbacks the network's name.")
+    ] = None,
     origin: Annotated[list[str] | None, typer.Option(help="https://shop.example or *; may be repeated.")] = None,
     allow_no_origin: Annotated[
         bool, typer.Option("--allow-no-origin", help="A browser key for clients that are none, such as apps.")
@@ -39,15 +46,17 @@ def create(
     as_json: _Json = False,
 ) -> None:
     """Make a key and print its secret, once."""
-    if kind not in ("browser", "server"):
-        raise typer.BadParameter(f"{kind!r} is neither browser nor server", param_hint="--kind")
+    if kind not in ("browser", "server", "network"):
+        raise typer.BadParameter(f"{kind!r} is none of browser, server, network", param_hint="--kind")
     if kind == "browser" and not origin and not allow_no_origin:
         raise typer.BadParameter("a browser key needs one, or it could be used from nowhere", param_hint="--origin")
-    path = keys_file(get_settings())
+    settings = get_settings()
+    if kind == "network" and source not in (known := load_networks(settings.conversions_networks)):
+        raise typer.BadParameter(f"{source!r} is no network with a mapping: {', '.join(known)}", param_hint="--source")
     key, secret = store.create(
-        path,
+        keys_file(settings),
         name,
-        "server" if kind == "server" else "browser",
+        cast(KeyKind, kind),
         source or ("server" if kind == "server" else "web"),
         origin or (),
         allow_no_origin=allow_no_origin,

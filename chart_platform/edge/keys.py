@@ -47,6 +47,7 @@ class KeysError(ValueError):
 class WriteKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One write key. ``events_per_second`` overrides the setting (0 is no limit); times are UTC.
 
+    A key of kind ``network`` is for the postbacks of the affiliate network that ``source`` names, and for nothing else.
     ``origins`` are those of browsers that may use it (``https://shop.example``, or ``*``). A browser always names its
     origin, so a request without one is none of a browser: server keys take it, browser keys only with
     ``allow_no_origin``. A server key used by a page of any other origin has leaked, and is refused there.
@@ -74,7 +75,7 @@ class WriteKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     def allows(self, origin: str | None) -> bool:
         if origin is None:
-            return self.kind == "server" or self.allow_no_origin
+            return self.kind != "browser" or self.allow_no_origin
         return origin in self.origins or ANY_ORIGIN in self.origins
 
 

@@ -35,6 +35,8 @@ FAMILIES = {
     "chart_edge_rate_limited_events_total": ("counter", "Events in requests that exceeded a rate."),
     "chart_edge_unreadable_total": ("counter", "Bodies that are no events and went whole to the dead letters."),
     "chart_edge_clicks_total": ("counter", "Redirects, by what became of the click."),
+    "chart_edge_postbacks_total": ("counter", "Postbacks of networks, by network and what became of them."),
+    "chart_edge_postbacks_held_bytes": ("gauge", "Acknowledged postbacks that the drop folder does not have yet."),
     "chart_edge_body_bytes_total": ("counter", "Bytes of bodies as sent."),
     "chart_edge_disconnected_total": ("counter", "Clients that left before their body was complete."),
     "chart_edge_internal_errors_total": ("counter", "Requests that met a defect: answered 503, nothing acknowledged."),

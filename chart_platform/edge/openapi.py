@@ -43,6 +43,10 @@ def document(settings: Settings) -> dict[str, Any]:
         "paths": {
             "/v1/events": {"post": _post_events(settings)},
             "/v1/links": {"post": _post_links()},
+            "/v1/postbacks/{network}": {
+                "get": _postback("getPostback", None),
+                "post": _postback("sendPostback", {"type": "object", "additionalProperties": True}),
+            },
             "/go/{link_id}": {"get": _get_link()},
             "/healthz": {"get": _get("Whether the process lives.", {200: _json("It does.", _ref("Status"))})},
             "/readyz": {
@@ -124,6 +128,34 @@ def _get_link() -> dict[str, Any]:
     }
 
 
+def _postback(operation: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    sent = {"type": "object", "additionalProperties": {"type": "string"}}
+    statuses = (401, 403, 429, 503) if body is None else (401, 403, 408, 413, 415, 429, 503)
+    rejected = _closed({"error": _closed({"code": {"type": "string"}, "message": {"type": "string"}}),
+                        "reasons": {"type": "array", "items": _ref("Problem"), "minItems": 1}}, "reasons")  # fmt: skip
+    described: dict[str, Any] = {
+        "summary": "Report a conversion, as an affiliate network.",
+        "description": "Parameters have the names of the network's mapping; of others nothing is kept. With a key of kind "
+        "network. Repeating a call changes nothing: a conversion is known by the network's transaction id.",
+        "operationId": operation,
+        "security": _SECURITY,
+        "parameters": [
+            {"name": "network", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+            {"name": "parameters", "in": "query", "style": "form", "explode": True, "schema": sent},
+        ],
+        "responses": {
+            "200": _json("It is durable.", _closed({"status": {"const": "accepted"}})),
+            "400": _json("It can't be read; or, with reasons, it makes no report and is kept as a reject.", rejected),
+            "404": _error("There is no mapping for this network."),
+            **_errors(*statuses),
+        },
+    }
+    if body is not None:
+        content = {"application/json": {"schema": body}, "application/x-www-form-urlencoded": {"schema": sent}}
+        described["requestBody"] = {"required": False, "content": content}
+    return described
+
+
 _SECURITY: list[dict[str, list[str]]] = [{"query": []}, {"header": []}, {"bearer": []}]
 _RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 
@@ -187,6 +219,7 @@ def _schemas(settings: Settings) -> dict[str, Any]:
             "properties": {"events": listed, "sent_at": {"type": ["string", "null"], "format": "date-time"}},
             "required": ["events"],
         },
+        "Problem": _closed({"code": text, "column": {"type": ["string", "null"]}, "message": text}),
         "Reason": _closed({"code": text, "pointer": text, "message": text}),
         "Result": _closed(
             {

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-KeyKind = Literal["browser", "server"]
+KeyKind = Literal["browser", "server", "network"]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -30,6 +30,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from chart_platform.conversions.networks import load_networks
 from chart_platform.edge import logs
 from chart_platform.edge.app import Collector, create_app
 from chart_platform.edge.cycle import Cycle
@@ -221,6 +222,7 @@ def serve(settings: Settings) -> int:
     KeyStore.load(keys_file(settings))
     Links.load(settings.edge_links)
     Enricher(settings)
+    load_networks(settings.conversions_networks)
     return _Supervisor(settings, listener).run()
 
 

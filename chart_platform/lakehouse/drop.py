@@ -1,13 +1,15 @@
-"""Folders into which others put files: listed and read, on this machine or on S3. Nothing in them is ever changed.
+"""Folders into which files are put: listed and read, on this machine or on S3. Nothing in them is ever changed.
 
-Belongs here: finding files that are complete, and their bytes. Does not belong here: what is in them.
+Belongs here: finding files that are complete, their bytes, and putting one in as a whole. Does not belong here: what is in
+them.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
 from pyarrow import fs
@@ -64,3 +66,24 @@ class Drop:
     def read(self, file: Dropped) -> bytes:
         with self._files.open_input_stream(file.path) as stream:
             return bytes(stream.read())
+
+    def put(self, name: str, data: bytes) -> None:
+        """Put a file in durably: whoever looks sees all of it or nothing. One of that name is replaced."""
+        path = f"{self._root}/{name}"
+        if not isinstance(self._files, fs.LocalFileSystem):
+            with self._files.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}{_UNFINISHED[0]}")
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -171,6 +171,16 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         stop_within=3.0,
         files=(files.ready("traffic"),),
     )
+    networks = Part(
+        "networks",
+        "Simulated reports of the affiliate networks",
+        python("chart_platform.local.networks"),
+        files.log("networks"),
+        lambda pid: read_json(files.ready("networks")).get("pid") == pid,
+        after=("collector",),
+        stop_within=3.0,
+        files=(files.ready("networks"),),
+    )
     figures = Part(
         "figures",
         "Figures of progress",
@@ -183,6 +193,9 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         files=(files.ready("figures"),),
     )
     simulated = (traffic,) if settings.simulate_rate > 0 else ()
+    # Networks with mappings of their own report for themselves.
+    if settings.simulate_rate > 0 and settings.simulate_conversions > 0 and settings.conversions_networks is None:
+        simulated = (*simulated, networks)
     return (kafka, code, webserver, daemon, collector, demo_site, *simulated, figures)
 
 

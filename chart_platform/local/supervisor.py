@@ -292,7 +292,7 @@ class _Supervisor:
         self._view.say("Stopping (again Ctrl-C: at once)")
         began = time.monotonic()
         self._write_state("stopping")
-        self._end("traffic", "figures")
+        self._end("traffic", "networks", "figures")
         # First the one that starts runs, then those that carry them.
         self._end("daemon")
         webserver = self._children.get("webserver")

@@ -1,4 +1,6 @@
-"""What affiliate networks would report of given clicks: files in each network's own way of writing, and the truth.
+"""What affiliate networks would report of given clicks, in each network's own way of writing, and the truth.
+
+:func:`simulate` makes the files of a history, :class:`Live` tells what is to be reported as time goes by.
 
 Of the clicks some convert. A conversion is pending first, days later approved or reversed, and approved ones are paid.
 Networks report every day what is new; they re-send files, repeat rows, lose a sub-id, invent one, and pay other amounts.
@@ -9,12 +11,13 @@ Belongs here: making reports. Does not belong here: clicks (the other modules ma
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -129,6 +132,50 @@ def _life(rng: random.Random, habits: Habits, click: Click, transaction_id: str)
     return [state("pending", happened), state("approved", decided), state("paid", paid)]
 
 
+class Live:
+    """Networks whose time runs faster: ``day`` of the clock is a day of theirs, so that what takes weeks is seen soon.
+
+    Times are naive UTC. A conversion happens at least two seconds after its click, as networks tell no milliseconds.
+    """
+
+    def __init__(self, habits: Habits, seed: int, day: timedelta) -> None:
+        self._habits, self._day = habits, day
+        self._rng = random.Random(f"live-networks-{seed}")
+        self._prefix = f"{seed:x}"
+        self._clicks = 0
+        self._coming: list[tuple[datetime, int, str, State]] = []
+        self._number = 0
+
+    def clicked(self, click: Click) -> None:
+        """A click came; most never convert."""
+        self._clicks += 1
+        if self._rng.random() >= self._habits.conversion:
+            return
+        transaction_id = f"{click.network[:2].upper()}{self._prefix}-{self._clicks:06d}"
+        for state in _life(self._rng, self._habits, click, transaction_id):
+            happened, at = (self._sooner(click.ts, moment) for moment in (state.happened, state.at))
+            quick = replace(state, happened=happened, at=at)
+            heapq.heappush(self._coming, (at, self._number, click.network, quick))
+            self._number += 1
+
+    def due(self, now: datetime) -> Iterator[tuple[str, State]]:
+        """What there is to report since the last call, by network and oldest first; some of it twice."""
+        while self._coming and self._coming[0][0] <= now:
+            _, _, network, state = heapq.heappop(self._coming)
+            yield network, state
+            if self._rng.random() < self._habits.repeated_row:
+                yield network, state
+
+    def _sooner(self, click: datetime, moment: datetime) -> datetime:
+        return click + timedelta(seconds=2) + (moment - click) / timedelta(days=1) * self._day
+
+
+def report_file(network: str, name: str, states: list[State]) -> tuple[str, bytes]:
+    """Name and bytes of a file of the network that reports ``states``."""
+    suffix, render = _FORMS[network]
+    return f"{network}/{name}{suffix}", render(states)
+
+
 def _money(cents: int, decimal: str = ".", thousands: str = "") -> str:
     units, rest = divmod(abs(cents), 100)
     return ("-" if cents < 0 else "") + f"{units:,}".replace(",", thousands) + f"{decimal}{rest:02d}"
@@ -191,13 +238,42 @@ def _meridian(states: list[State]) -> bytes:
     )
 
 
+_BRIGHTPATH = {"pending": "pending", "approved": "validated", "paid": "paid", "reversed": "declined"}
+_PARTNERLY = {"pending": "open", "approved": "accepted", "paid": "settled", "reversed": "rejected"}
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
+
+
+def _brightpath_call(state: State) -> dict[str, str]:
+    return {
+        "conversion_id": state.transaction_id,
+        "clickref": state.click_id or "",
+        "state": _BRIGHTPATH[state.status],
+        "commission": str(state.commission_cents),
+    }
+
+
+def _partnerly_call(state: State) -> dict[str, str]:
+    return {
+        "id": state.transaction_id,
+        "pubref": state.click_id or "",
+        "status": _PARTNERLY[state.status],
+        "created": str(_epoch_ms(state.happened)),
+        "updated": str(_epoch_ms(state.at)),
+        "sale": _money(state.sale_cents),
+        "commission": _money(state.commission_cents),
+        "currency": "USD",
+    }
+
+
 def _brightpath(states: list[State]) -> bytes:
-    words = {"pending": "pending", "approved": "validated", "paid": "paid", "reversed": "declined"}
     lines: list[Mapping[str, Any]] = [
         {
             "conversion": {"id": s.transaction_id, "time": s.happened.isoformat() + "Z"},
             "clickref": s.click_id,
-            "state": words[s.status],
+            "state": _BRIGHTPATH[s.status],
             "order_value": s.sale_cents,
             "commission": s.commission_cents,
         }
@@ -207,18 +283,13 @@ def _brightpath(states: list[State]) -> bytes:
 
 
 def _partnerly(states: list[State]) -> bytes:
-    words = {"pending": "open", "approved": "accepted", "paid": "settled", "reversed": "rejected"}
-
-    def epoch_ms(moment: datetime) -> int:
-        return (moment - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
-
     rows = [
         {
             "id": s.transaction_id,
             "pubref": s.click_id,
-            "status": words[s.status],
-            "created": epoch_ms(s.happened),
-            "updated": epoch_ms(s.at),
+            "status": _PARTNERLY[s.status],
+            "created": _epoch_ms(s.happened),
+            "updated": _epoch_ms(s.at),
             "amounts": {"sale": _money(s.sale_cents), "commission": _money(s.commission_cents), "currency": "USD"},
         }
         for s in states
@@ -232,3 +303,7 @@ _FORMS: dict[str, tuple[str, Callable[[list[State]], bytes]]] = {
     "brightpath": (".ndjson", _brightpath),
     "partnerly": (".json", _partnerly),
 }
+
+POSTBACKS: dict[str, Callable[[State], dict[str, str]]] = {"brightpath": _brightpath_call, "partnerly": _partnerly_call}
+"""The networks that call back over HTTP in live traffic, and the parameters of such a call."""
+NETWORKS = tuple(_FORMS)

@@ -183,10 +183,14 @@ def test_a_postback_is_judged_at_once_and_taken_in_as_a_line(world: World) -> No
     network = load_networks(world.settings.conversions_networks)["plain"]
     bounds = Bounds.at(NOON, world.settings.first_day, 24)
     call = {"tx": "t1", "sub": "c1", "state": "approved", "amount": "92.00"}
-    assert postbacks.judge(network, call, NOON, bounds) == []
-    (reason,) = postbacks.judge(network, call | {"amount": "a lot"}, NOON, bounds)
+
+    def line(**more: str) -> bytes:
+        return postbacks.line(list((call | more).items()), NOON)
+
+    assert postbacks.judge(network, line(), bounds) == []
+    (reason,) = postbacks.judge(network, line(amount="a lot"), bounds)
     assert (reason.code, reason.column) == ("not_an_amount", "amount")
-    world.drop(postbacks.file_name(network, "1"), postbacks.line(call, NOON))
+    world.drop(postbacks.file_name(network.name, "1"), line())
     world.take()
     (row,) = world.rows(CONVERSION_REPORTS)
     assert (row["transaction_id"], row["click_id"], row["event_ts"], row["commission_cents"]) == (

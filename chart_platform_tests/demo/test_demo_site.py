@@ -129,9 +129,11 @@ def test_the_instances_keys_are_made_once_and_only_their_owner_reads_them(tmp_pa
     assert stat.S_IMODE((settings.edge_home / "demo-keys.json").stat().st_mode) == 0o600
     store = KeyStore.load(keys_file(settings))
     site, traffic = store.find(keys.site.encode()), store.find(keys.traffic.encode())
-    assert site is not None and traffic is not None and len(store) == 2
+    assert site is not None and traffic is not None and len(store) == 4
     assert (site.kind, site.origins) == ("browser", demo_origins(settings))
     assert (traffic.kind, traffic.origins) == ("server", ())
+    networks = [store.find(secret.encode()) for secret in keys.networks.values()]
+    assert [key.source for key in networks if key is not None and key.kind == "network"] == list(keys.networks)
 
 
 def test_keys_that_the_collector_would_not_take_are_replaced(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class Collecting:
         self.settings = settings.model_copy(update={"edge_port": free_port()})
         _, self.browser_key = create(keys_file(settings), "shop", "browser", "web", [ORIGIN])
         _, self.server_key = create(keys_file(settings), "backend", "server", "server", events_per_second=0)
+        _, self.network_key = create(keys_file(settings), "network", "network", "brightpath", events_per_second=0)
         self.log_file = settings.root / "collector.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)

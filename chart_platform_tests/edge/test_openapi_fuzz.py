@@ -102,6 +102,10 @@ def test_no_generated_request_is_a_defect_or_answered_otherwise_than_described(
         @schemathesis_given(operation)
         def check(case: Any) -> None:
             headers = {"x-write-key": collector.server_key}
+            if "network" in case.operation.path:
+                # With the right key and a network that there is, or none of its tries would get any further.
+                headers = {"x-write-key": collector.network_key}
+                case.path_parameters = {"network": "brightpath"}
             response = case.call(base_url=collector.url, headers=headers, allow_redirects=False)
             case.validate_response(response, checks=CHECKS)
             tried.add(case.operation.label)
