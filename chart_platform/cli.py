@@ -28,6 +28,7 @@ from rich.text import Text
 
 from chart_platform.edge.commands import keys
 from chart_platform.experiments.commands import experiment
+from chart_platform.rebuild.command import rebuild
 from chart_platform.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ schemas = typer.Typer(
 app.add_typer(schemas, name="schemas")
 app.add_typer(keys, name="keys")
 app.add_typer(experiment, name="experiment")
+app.command()(rebuild)
 
 _err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON on standard output.")]
