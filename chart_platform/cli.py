@@ -44,6 +44,8 @@ schemas = typer.Typer(
     help="The event contract and its versions, and what is written from the tables' contracts.", no_args_is_help=True
 )
 app.add_typer(schemas, name="schemas")
+segments = typer.Typer(help="The rules of the segments.", no_args_is_help=True)
+app.add_typer(segments, name="segments")
 app.add_typer(keys, name="keys")
 app.add_typer(experiment, name="experiment")
 app.command()(rebuild)
@@ -513,6 +515,22 @@ def collect() -> None:
     from chart_platform.edge.serve import serve
 
     sys.exit(serve(get_settings()))
+
+
+@segments.command("check")
+def segments_check(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of rules. [default: CHART_SEGMENT_RULES, or the packaged one]")
+    ] = None,
+) -> None:
+    """Check a file of segment rules: list them, or name the line that is wrong."""
+    from chart_platform.transform.segments import load_rules
+
+    shown = RichTable("segment", "from", "before", "owner", "predicate", box=None)
+    for rule in load_rules(file or get_settings().segment_rules):
+        until = str(rule.valid_until or "")
+        shown.add_row(rule.name, str(rule.valid_from), until, rule.owner, Text(" ".join(rule.predicate.split())))
+    Console().print(shown)
 
 
 @schemas.command("check")

@@ -5,6 +5,7 @@ Belongs here: finding that line. Does not belong here: what a file means, or rul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,15 +49,33 @@ def read_yaml(path: Path, model: type[Model], setting: str) -> tuple[Model, Line
     """
     try:
         text = path.read_text("utf-8")
-        lines = Lines(yaml.compose(text, Loader=yaml.SafeLoader))
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
         given = yaml.safe_load(text)
     except OSError as error:
         raise YamlMistake(f"{path}: {error.strerror}. {setting} names the file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise YamlMistake(f"{path}: no YAML: {error}") from error
+    for before, again in _twice(root):
+        raise YamlMistake(
+            f"{path}, line {again.start_mark.line + 1}: {again.value} stands in line {before.start_mark.line + 1} already."
+        )
+    lines = Lines(root)
     try:
         return model.model_validate(given), lines
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise YamlMistake(f"{path}, line {lines.of(*first['loc'])}: {where}: {first['msg']}") from None
+
+
+def _twice(node: yaml.Node | None) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Keys that stand twice in one mapping, of which YAML silently takes the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and seen.setdefault(key.value, key) is not key:
+                yield seen[key.value], key
+            yield from _twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _twice(value)

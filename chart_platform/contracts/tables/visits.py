@@ -142,10 +142,10 @@ SILVER_USER_SEGMENTS = Table(
             ),
             ("gold.dim_user", "crm_tier"),
         ],
-        **dict.fromkeys(
-            ("as_of_ts", "valid_from", "valid_to"),
-            [("silver.sessions", "event_dt"), ("gold.dim_user", "valid_from"), ("gold.dim_user", "valid_to")],
-        ),
+        **{
+            name: [("silver.sessions", "event_dt"), ("gold.dim_user", "valid_from"), ("gold.dim_user", "valid_to")]
+            for name in ("as_of_ts", "valid_from", "valid_to")
+        },
     },
 )
 
