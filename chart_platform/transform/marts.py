@@ -8,7 +8,10 @@ a run see one snapshot of each source. What they read:
 * ``source('history', 'sessions')`` and so on: also those of the days around, CHART_MARTS_HISTORY_DAYS before, for conversions
   CHART_CONVERSIONS_CLICK_WINDOW_DAYS after, for facts of events as many as a visit can go on,
 * ``source('marts_scope', 'days')``: the days to make, ``event_dt``,
-* ``source('marts_scope', 'run')``: one row, ``kind`` is `changes` or, for a rebuild, `days`,
+* ``source('gold', 'visitors')``: those whose first visit was on a day to make; no more than who they are and when that
+  was makes a day again (`_COMPARED`),
+* ``source('bronze', 'link_changes')``: all of it; a change makes the days of the link's clicks and conversions again,
+* ``source('marts_scope', 'run')``: one row, ``kind`` is `changes` or, for a rebuild, `days`; ``payout_currency``,
 * ``source('marts_scope', 'changed_sessions')`` and so on: the rows that differ, in their old and their new form (for a
   rebuild: all rows of the days). Only of tables that were made from the sources' present snapshots before.
 
@@ -38,8 +41,10 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
     FACT_FUNNEL,
     FACT_PAGE_VIEWS,
+    LINK_CHANGES,
     SILVER_SESSIONS,
     TABLES,
+    VISITORS,
     Table,
     table,
 )
@@ -58,10 +63,14 @@ SOURCES: tuple[Table, ...] = (
     FACT_CHART_INTERACTIONS,
     FACT_PAGE_VIEWS,
     FACT_CONVERSIONS,
+    VISITORS,
 )
 _EVENTS_OF_VISITS = (FACT_AFFILIATE_CLICKS, FACT_CHART_INTERACTIONS, FACT_PAGE_VIEWS)
-_DAY_OF = {FACT_CONVERSIONS.full_name: "coalesce(click_dt, event_dt)"}
+_DAY_OF = {FACT_CONVERSIONS.full_name: "coalesce(click_dt, event_dt)", VISITORS.full_name: "cohort_dt"}
 """The day that a row of a source counts on, where that isn't its event day."""
+_COMPARED = {VISITORS.full_name: ("user_id_hash", "first_session_id", "first_seen_ts", "cohort_dt")}
+"""The columns in which a row has to differ, where a change of others must not make its day again."""
+_CURRENCY = "payout_currency"
 _ROWS_AT_ONCE = 12_000_000
 """Of all sources together. A first run may have years of days before it, and takes them in parts."""
 _EPOCH = date(1970, 1, 1)
@@ -86,16 +95,16 @@ class Pinned:
 
     @classmethod
     def now(cls, lake: Lake) -> Pinned:
-        return cls({declared.full_name: lake.load(declared) for declared in SOURCES})
+        return cls({declared.full_name: lake.load(declared) for declared in (*SOURCES, LINK_CHANGES)})
 
-    @property
-    def snapshots(self) -> dict[str, int | None]:
-        return heads(self.tables)
+    def made_from(self, settings: Settings) -> dict[str, int | str | None]:
+        """What a mart says of itself that was made from this state."""
+        return {**heads(self.tables), _CURRENCY: settings.payout_currency}
 
 
 def up_to_date(lake: Lake) -> bool:
     """True if every mart was made from the sources as they are."""
-    present = Pinned.now(lake).snapshots
+    present = Pinned.now(lake).made_from(lake.settings)
     return all(made_from(lake.load(declared)) == present for declared in mart_tables())
 
 
@@ -127,7 +136,7 @@ def _run(lake: Lake, audit: Audit, wanted: Sequence[Table], days: Sequence[date]
     parts = list(_in_parts(lake, pinned, touched)) or [[]]
     for part in parts:
         # Only the last part says that the marts are level: one cut short begins again.
-        told = record(pinned.snapshots) if days is None and part is parts[-1] else {}
+        told = record(pinned.made_from(lake.settings)) if days is None and part is parts[-1] else {}
         work = MartRun(lake, audit, pinned, part, changed, days is not None, told)
         models = [f"+{declared.name},path:models/marts" for declared in wanted]
         invoke(lake.settings, ["run", "--select", *models], work)
@@ -137,19 +146,17 @@ def _run(lake: Lake, audit: Audit, wanted: Sequence[Table], days: Sequence[date]
 
 def _changed(lake: Lake, pinned: Pinned, wanted: Sequence[Table]) -> dict[str, list[Changed]] | None:
     """Files of each source that differ from the snapshots that the marts were made from; None if that can't be told."""
-    found: dict[str, list[Changed]] = {declared.full_name: [] for declared in SOURCES}
+    found: dict[str, list[Changed]] = {name: [] for name in pinned.tables}
     seen = [made_from(lake.load(declared)) for declared in wanted]
     for before in {tuple(sorted(s.items(), key=str)) if s is not None else None for s in seen}:
-        if before is None:
+        if before is None or dict(before).get(_CURRENCY) != lake.settings.payout_currency:
             return None
-        for declared in SOURCES:
-            snapshot = dict(before).get(declared.full_name)
-            some = changed_since(
-                lake, pinned.tables[declared.full_name], int(snapshot) if snapshot is not None else None
-            )
+        for name, current in pinned.tables.items():
+            snapshot = dict(before).get(name)
+            some = changed_since(lake, current, int(snapshot) if snapshot is not None else None)
             if some is None:
                 return None
-            found[declared.full_name].append(some)
+            found[name].append(some)
     return found
 
 
@@ -172,11 +179,29 @@ def _touched(
             )
             if declared in _EVENTS_OF_VISITS:
                 days |= _began_before(connection, lake, pinned, different_rows(current, declared, some))
+    for some in changed[LINK_CHANGES.full_name] if changed is not None else ():
+        if some.files:
+            days |= _clicked(connection, lake, pinned, some)
     if changed is None:
         for declared in wanted:
             days |= set(_rows_by_day(lake.files(lake.load(declared)))) if declared.day_column else set()
     connection.close()
     return sorted(days)
+
+
+def _clicked(connection: duckdb.DuckDBPyConnection, lake: Lake, pinned: Pinned, links: Changed) -> set[date]:
+    """Days on which clicks and conversions of links count that are in these files."""
+    names = (
+        f"select affiliate_link_id from {relation(pinned.tables[LINK_CHANGES.full_name], LINK_CHANGES, links.files)}"
+    )
+    days: set[date] = set()
+    for declared in (FACT_AFFILIATE_CLICKS, FACT_CONVERSIONS):
+        current = pinned.tables[declared.full_name]
+        rows = relation(current, declared, lake.files(current))
+        days |= _dates(
+            connection, f"select distinct {day_of(declared)} from {rows} where affiliate_link_id in ({names})"
+        )
+    return days
 
 
 def _began_before(connection: duckdb.DuckDBPyConnection, lake: Lake, pinned: Pinned, events: str) -> set[date]:
@@ -213,10 +238,12 @@ def different_rows(current: IcebergTable, declared: Table, some: Changed) -> str
 
     Rows are told apart by two 64-bit hashes: comparing them whole takes several times the memory.
     """
+    compared = _COMPARED.get(declared.full_name)
+    row = f"row({', '.join(compared)})" if compared is not None else "r"
     added, removed = (relation(current, declared, files) for files in (some.added, some.removed))
     if not some.removed or not some.added:
         return f"select * from {added} union all select * from {removed}"
-    marks = "hash(r) as mark, hash('r', r) as second"
+    marks = f"hash({row}) as mark, hash('r', {row}) as second"
     return f"""
         with added as (select *, {marks} from {added} as r), removed as (select *, {marks} from {removed} as r)
         select * exclude (mark, second) from added where (mark, second) not in (select (mark, second) from removed)
@@ -268,25 +295,27 @@ class MartRun:
         connection.execute(
             f"""
             create table marts_scope.days as select * from (values {listed}) as t (event_dt) where event_dt is not null;
-            create table marts_scope.run as select '{"days" if self.rebuild else "changes"}' as kind
+            create table marts_scope.run as
+            select '{"days" if self.rebuild else "changes"}' as kind, '{self.lake.settings.payout_currency}' as payout_currency
             """
         )
         self._heads = {declared.full_name: self.lake.load(declared) for declared in mart_tables()}
         for declared in SOURCES:
             current = self.pinned.tables[declared.full_name]
-            self._view(declared.namespace, declared, current, _among(self.days))
+            self._view(declared.namespace, declared, current, _among(self.days, declared))
             self._view("history", declared, current, self._around(declared))
             connection.execute(
                 f"create view marts_scope.changed_{declared.name} as select * from ({self._changed_rows(declared)}) "
                 f"where {day_of(declared)} in (select event_dt from marts_scope.days)"
             )
+        self._view(LINK_CHANGES.namespace, LINK_CHANGES, self.pinned.tables[LINK_CHANGES.full_name], AlwaysTrue())
         for declared in mart_tables():
             self._view_of_mart(declared)
 
     def _changed_rows(self, declared: Table) -> str:
         current = self.pinned.tables[declared.full_name]
         if self.changed is None:
-            window = AlwaysTrue() if declared.full_name in _DAY_OF else _among(self.days)
+            window = AlwaysTrue() if declared is FACT_CONVERSIONS else _among(self.days, declared)
             return f"select * from {relation(current, declared, self.lake.files(current, window))}"
         parts = [different_rows(current, declared, some) for some in self.changed[declared.full_name]]
         return " union ".join(f"({part})" for part in parts)
@@ -294,7 +323,7 @@ class MartRun:
     def _around(self, declared: Table) -> BooleanExpression:
         """The days that the settings' windows reach: visits before a click count, and conversions after it."""
         if not self.days:
-            return _among([])
+            return _among([], declared)
         settings = self.lake.settings
         first, last = min(self.days), max(self.days)
         if declared is FACT_CONVERSIONS:
@@ -302,7 +331,8 @@ class MartRun:
         if declared in _EVENTS_OF_VISITS:
             last += timedelta(days=_visit_days(settings))
         first -= timedelta(days=settings.marts_history_days)
-        return And(GreaterThanOrEqual("event_dt", first), LessThanOrEqual("event_dt", last))
+        day = _partition(declared)
+        return And(GreaterThanOrEqual(day, first), LessThanOrEqual(day, last))
 
     def _view(self, schema: str, declared: Table, current: IcebergTable, where: BooleanExpression) -> None:
         self._connection.execute(f'create schema if not exists "{schema}"')
@@ -333,5 +363,11 @@ class MartRun:
         self._view_of_mart(declared)
 
 
-def _among(days: Sequence[date]) -> BooleanExpression:
-    return In("event_dt", list(days))
+def _among(days: Sequence[date], declared: Table = SILVER_SESSIONS) -> BooleanExpression:
+    return In(_partition(declared), list(days))
+
+
+def _partition(declared: Table) -> str:
+    """The column that says in which partition of days a row is."""
+    assert declared.day_column is not None
+    return declared.day_column

@@ -10,14 +10,20 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from chart_platform.contracts.tables import (
     CONVERSION_RECONCILIATION,
+    DIM_AFFILIATE_LINK,
+    DIM_CAMPAIGN,
+    DIM_DATE,
+    DIM_PRODUCT,
     DIM_USER,
     EXPERIMENT_EXPOSURES,
     EXPERIMENT_RESULTS,
     EXPERIMENT_SUMS,
     EXPERIMENT_VISITOR_DAYS,
     FACT_CONVERSIONS,
+    RETENTION_DAILY,
     SILVER_EVENTS,
     TABLES,
+    VISITORS,
     Table,
     table,
 )
@@ -41,6 +47,12 @@ NO_MODELS = {
     EXPERIMENT_VISITOR_DAYS,
     EXPERIMENT_SUMS,
     EXPERIMENT_RESULTS,
+    DIM_AFFILIATE_LINK,
+    DIM_PRODUCT,
+    DIM_CAMPAIGN,
+    DIM_DATE,
+    VISITORS,
+    RETENTION_DAILY,
 }
 
 

@@ -24,6 +24,13 @@ from chart_platform.contracts.tables.conversions import (
     FACT_CONVERSIONS,
 )
 from chart_platform.contracts.tables.declare import EVENT_TYPES, TEXTS, TIMESTAMP, UTM, Column, Sensitivity, Table
+from chart_platform.contracts.tables.dimensions import (
+    DIM_AFFILIATE_LINK,
+    DIM_CAMPAIGN,
+    DIM_DATE,
+    DIM_PRODUCT,
+    LINK_CHANGES,
+)
 from chart_platform.contracts.tables.events import BRONZE_DEAD_LETTERS, BRONZE_EVENTS, SILVER_EVENTS
 from chart_platform.contracts.tables.experiments import (
     EXPERIMENT_EXPOSURES,
@@ -33,7 +40,17 @@ from chart_platform.contracts.tables.experiments import (
     EXPERIMENT_VISITOR_DAYS,
 )
 from chart_platform.contracts.tables.funnels import FUNNEL_DAILY, FUNNEL_HOURLY
-from chart_platform.contracts.tables.marts import SESSION_QUALITY_DAILY
+from chart_platform.contracts.tables.marts import (
+    AFFILIATE_PERFORMANCE_DAILY,
+    AFFILIATE_PERFORMANCE_HOURLY,
+    CAMPAIGN_DAILY,
+    ENGAGEMENT_DAILY,
+    ENGAGEMENT_HOURLY,
+    RETENTION_DAILY,
+    RETURNING_VISITORS_DAILY,
+    SESSION_QUALITY_DAILY,
+    VISITORS,
+)
 from chart_platform.contracts.tables.profiles import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS
 from chart_platform.contracts.tables.visits import (
     FACT_AFFILIATE_CLICKS,
@@ -45,12 +62,15 @@ from chart_platform.contracts.tables.visits import (
 )
 
 __all__ = [
+    "AFFILIATE_PERFORMANCE_DAILY",
+    "AFFILIATE_PERFORMANCE_HOURLY",
     "ATTRIBUTION_DAILY",
     "ATTRIBUTION_JOURNEYS",
     "ATTRIBUTION_MODELS",
     "ATTRIBUTION_WEIGHTS",
     "BRONZE_DEAD_LETTERS",
     "BRONZE_EVENTS",
+    "CAMPAIGN_DAILY",
     "CONVERSION_EXPLANATIONS",
     "CONVERSION_FILES",
     "CONVERSION_MATCHES",
@@ -58,7 +78,13 @@ __all__ = [
     "CONVERSION_REJECTS",
     "CONVERSION_REPORTS",
     "CONVERSION_STATUSES",
+    "DIM_AFFILIATE_LINK",
+    "DIM_CAMPAIGN",
+    "DIM_DATE",
+    "DIM_PRODUCT",
     "DIM_USER",
+    "ENGAGEMENT_DAILY",
+    "ENGAGEMENT_HOURLY",
     "EVENT_TYPES",
     "EXPERIMENT_EXPOSURES",
     "EXPERIMENT_RESULTS",
@@ -73,8 +99,11 @@ __all__ = [
     "FACT_PAGE_VIEWS",
     "FUNNEL_DAILY",
     "FUNNEL_HOURLY",
+    "LINK_CHANGES",
     "PROFILE_CHANGES",
     "PROFILE_SNAPSHOTS",
+    "RETENTION_DAILY",
+    "RETURNING_VISITORS_DAILY",
     "SESSION_QUALITY_DAILY",
     "SILVER_EVENTS",
     "SILVER_SESSIONS",
@@ -83,6 +112,7 @@ __all__ = [
     "TEXTS",
     "TIMESTAMP",
     "UTM",
+    "VISITORS",
     "Column",
     "Sensitivity",
     "Table",
@@ -113,7 +143,20 @@ TABLES: tuple[Table, ...] = (
     PROFILE_SNAPSHOTS,
     PROFILE_CHANGES,
     DIM_USER,
+    LINK_CHANGES,
+    DIM_PRODUCT,
+    DIM_AFFILIATE_LINK,
+    DIM_CAMPAIGN,
+    DIM_DATE,
+    VISITORS,
+    RETENTION_DAILY,
+    RETURNING_VISITORS_DAILY,
     SESSION_QUALITY_DAILY,
+    ENGAGEMENT_DAILY,
+    ENGAGEMENT_HOURLY,
+    AFFILIATE_PERFORMANCE_DAILY,
+    AFFILIATE_PERFORMANCE_HOURLY,
+    CAMPAIGN_DAILY,
     EXPERIMENT_EXPOSURES,
     EXPERIMENT_VISITOR_DAYS,
     EXPERIMENT_SUMS,

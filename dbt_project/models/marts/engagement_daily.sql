@@ -1,0 +1,2 @@
+-- How pages and charts were used, by day.
+{{ engagement() }}
