@@ -12,6 +12,7 @@ from chart_platform.defs import (
     bronze,
     conversions,
     dbt_tests,
+    dimensions,
     experiments,
     gold,
     maintenance,
@@ -19,6 +20,7 @@ from chart_platform.defs import (
     profiles,
     silver,
     streams,
+    visitors,
 )
 from chart_platform.defs.resources import Platform, analysts_file, object_store
 
@@ -32,7 +34,10 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             silver.silver_events,
             gold.models,
             gold.analytics_duckdb,
+            dimensions.link_registry,
+            visitors.visitors,
             marts.marts,
+            dimensions.dimensions,
             conversions.conversions_drop,
             conversions.conversion_intake,
             conversions.conversion_facts,

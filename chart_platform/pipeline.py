@@ -10,10 +10,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from chart_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from chart_platform.lakehouse.lake import Lake
 
 DAGSTER_YAML = Path(__file__).parents[1] / "dagster.yaml"
 
@@ -44,22 +48,20 @@ def run_until_current(
     on_run: Callable[[PipelineReport, int], None] | None = None,
     most_runs: int | None = None,
 ) -> PipelineReport:
-    """Run batches until the lake is level with Kafka, or ``most_runs`` were run. Each is in the Dagster history.
+    """Run batches until the lake is level with Kafka, or ``most_runs`` were run; then the marts, if they are not level.
 
-    ``on_run`` is told the report and the messages still unread after each run.
+    Each run is in the Dagster history. ``on_run`` is told the report and the messages still unread after each batch.
 
     Raises:
         PipelineFailed: a run failed; what was committed before stays.
     """
     os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings))
-    from chart_platform.definitions import defs
-    from chart_platform.defs.modes import PROCESS_TAG, process_mark, settle_dead_runs
+    from chart_platform.defs.modes import settle_dead_runs
     from chart_platform.defs.streams import JOB_NAME, left_over, request, survey
     from chart_platform.lakehouse.lake import Lake
     from chart_platform.transform.source import Intake
 
     report = PipelineReport()
-    job = defs.resolve_job_def(JOB_NAME)
     lake = Lake(settings)
     with dg.DagsterInstance.get() as instance:
         settle_dead_runs(instance, JOB_NAME)
@@ -69,28 +71,43 @@ def run_until_current(
             if intake is None:
                 if troubles:
                     raise next(iter(troubles.values()))
-                return report
-            wanted = request(intake, 0)
-            result = job.execute_in_process(
-                run_config={**wanted.run_config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-                partition_key=wanted.partition_key,
-                tags={**wanted.tags, PROCESS_TAG: process_mark()},
-                instance=instance,
-                raise_on_error=False,
-            )
-            if not result.success:
-                raise PipelineFailed(_why(result))
+                break
+            _execute(instance, JOB_NAME, request(intake, 0), report)
             report.runs += 1
             report.messages += intake.messages
-            report.failed_checks += [
-                f"{e.asset_key.to_user_string()}:{e.check_name}"
-                for e in result.get_asset_check_evaluations()
-                if not e.passed
-            ]
             if on_run is not None:
                 left = sum(sum(plan.lag.values()) for plan in plans.values())
                 on_run(report, max(0, left - intake.messages))
+        _make_marts(instance, lake, report)
     return report
+
+
+def _make_marts(instance: dg.DagsterInstance, lake: Lake, report: PipelineReport) -> None:
+    from chart_platform.defs.marts import JOB_NAME, marts_are_level, marts_request
+    from chart_platform.defs.modes import settle_dead_runs
+
+    settle_dead_runs(instance, JOB_NAME)
+    if not marts_are_level(lake):
+        _execute(instance, JOB_NAME, marts_request(), report)
+
+
+def _execute(instance: dg.DagsterInstance, job_name: str, wanted: dg.RunRequest, report: PipelineReport) -> None:
+    """Run the job as asked and report the checks that failed."""
+    from chart_platform.definitions import defs
+    from chart_platform.defs.modes import PROCESS_TAG, process_mark
+
+    result = defs.resolve_job_def(job_name).execute_in_process(
+        run_config={**wanted.run_config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+        partition_key=wanted.partition_key,
+        tags={**wanted.tags, PROCESS_TAG: process_mark()},
+        instance=instance,
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise PipelineFailed(_why(result))
+    report.failed_checks += [
+        f"{e.asset_key.to_user_string()}:{e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed
+    ]
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, Table, table
+from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, TABLES, Table, table
 from chart_platform.defs.dbt_specs import model_specs
 from chart_platform.defs.metadata import by_day, rows_of, table_metadata
 from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
@@ -21,6 +21,7 @@ from chart_platform.serving.publish import publish, shared_copy
 from chart_platform.transform import model
 from chart_platform.transform.dbt import DbtFailed
 
+ANALYSTS_FILE = dg.AssetKey(["serving", "analytics_duckdb"])
 _CLICKS = dg.AssetKey(["gold", "fact_affiliate_clicks"])
 
 
@@ -95,16 +96,16 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
 
 
 @dg.asset(
-    key=["serving", "analytics_duckdb"],
-    deps=[s.key for s in _SPECS],
+    key=ANALYSTS_FILE,
+    deps=[dg.AssetKey([declared.namespace, declared.name]) for declared in TABLES],
     group_name="serving",
     kinds={"duckdb"},
     owners=[SILVER_EVENTS.owner],
-    description="The analysts' DuckDB file: views of every table, swapped in atomically after each commit to gold.",
+    description="The analysts' DuckDB file: views of every table, swapped in atomically at the end of each run to gold and marts.",
     check_specs=[
         dg.AssetCheckSpec(
             "readable",
-            asset=["serving", "analytics_duckdb"],
+            asset=ANALYSTS_FILE,
             description="Opened as an analyst does, the file has the rows of the table.",
         )
     ],

@@ -1,7 +1,7 @@
 """The marts as assets, and what asks for a run: gold has changed since, and the run before is long enough ago."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import dagster as dg
 from chart_platform.contracts.tables import Table, table
 from chart_platform.defs.dbt_specs import model_specs
 from chart_platform.defs.dbt_tests import dbt_tests
+from chart_platform.defs.gold import ANALYSTS_FILE
 from chart_platform.defs.metadata import by_day, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
@@ -25,9 +26,12 @@ from chart_platform.defs.modes import (
 )
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.lakehouse.lake import Lake
+from chart_platform.quality.marts import COMPARED, DayTotals, balance_mart
 from chart_platform.quality.schemas import ContractBreach, audit
 from chart_platform.settings import get_settings
 from chart_platform.transform import marts as following
+from chart_platform.transform import visitors
 from chart_platform.transform.dbt import DbtFailed
 
 JOB_NAME = "gold_to_marts"
@@ -44,6 +48,16 @@ _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in
     check_specs=[
         dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
         for key in _TABLES
+    ]
+    + [
+        dg.AssetCheckSpec(
+            "balance",
+            asset=key,
+            description=f"{', '.join(COMPARED[declared][1])} of each touched day are those of "
+            f"{COMPARED[declared][0].full_name}, to the cent.",
+        )
+        for key, declared in _TABLES.items()
+        if declared in COMPARED
     ],
     partitions_def=daily,
     can_subset=True,
@@ -53,7 +67,7 @@ def marts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any
     lake = platform.lake()
     days = days_of(context)
     wanted = [key for key in _TABLES if key in context.selected_asset_keys]
-    checked = {check.asset_key for check in context.selected_asset_check_keys}
+    checked = {(check.asset_key, check.name) for check in context.selected_asset_check_keys}
     names = [_TABLES[key].full_name for key in wanted]
     try:
         results = following.run(lake, audit, None if is_incremental(context) else days, names)
@@ -69,14 +83,39 @@ def marts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any
                 log_day(context, key, day, result.days.get(day, 0))
             figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
         yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, days[-1]) | figures)
-        if key in checked:
+        if (key, "contract") in checked:
             rows = result.rows if result else 0
             yield dg.AssetCheckResult(asset_key=key, check_name="contract", passed=True, metadata={"rows": rows})
+        if (key, "balance") in checked:
+            touched = {*days, *(result.days if result else ())}
+            yield _balance(key, balance_mart(lake, declared, touched, as_recorded=is_incremental(context)))
+
+
+def _balance(key: dg.AssetKey, totals: Sequence[DayTotals]) -> dg.AssetCheckResult:
+    columns = list(totals[0].source)
+    lines = [
+        " | ".join(["day", *(f"{c} | in the mart" for c in columns)]),
+        " | ".join(["---"] * (2 * len(columns) + 1)),
+    ]
+    lines += [" | ".join([str(t.day), *(f"{t.source[c]} | {t.mart[c]}" for c in columns)]) for t in totals if not t.ok]
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name="balance",
+        passed=all(t.ok for t in totals),
+        metadata={
+            "days": len(totals),
+            **{c: sum(t.mart[c] for t in totals) for c in columns},
+            "different_days": dg.MetadataValue.md("\n".join(lines)),
+        },
+    )
 
 
 gold_to_marts = dg.define_asset_job(
     JOB_NAME,
-    selection=dg.AssetSelection.groups(GROUP) | dg.AssetSelection.checks(dbt_tests),
+    # The analysts' file last, so that it has what this run made.
+    selection=dg.AssetSelection.groups(GROUP)
+    | dg.AssetSelection.assets(ANALYSTS_FILE)
+    | dg.AssetSelection.checks(dbt_tests),
     partitions_def=daily,
     executor_def=dg.in_process_executor,
     tags={LANE_TAG: "marts"},
@@ -87,6 +126,11 @@ gold_to_marts = dg.define_asset_job(
 def marts_request() -> dg.RunRequest:
     """A run of the marts. No run key: what a failed run left undone is found by the next one."""
     return dg.RunRequest(partition_key=datetime.now(UTC).date().isoformat(), tags={MODE_TAG: INCREMENTAL})
+
+
+def marts_are_level(lake: Lake) -> bool:
+    """True if there is nothing to follow. What a failed run left undone is not looked for."""
+    return following.up_to_date(lake) and visitors.up_to_date(lake)
 
 
 def _wait_seconds(instance: dg.DagsterInstance) -> float:
@@ -123,6 +167,6 @@ def marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.
         return dg.SkipReason("The run before has not ended yet.")
     if (wait := _wait_seconds(context.instance)) > 0:
         return dg.SkipReason(f"The next run may begin in {wait:.0f} s.")
-    if following.up_to_date(platform.lake()) and not _last_failed(context.instance):
+    if marts_are_level(platform.lake()) and not _last_failed(context.instance):
         return dg.SkipReason("The marts are level with gold.")
     return marts_request()
