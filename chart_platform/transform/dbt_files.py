@@ -108,10 +108,11 @@ def _described(table: Table) -> dict[str, Any]:
 
 
 def _model(table: Table) -> str:
-    meta = {"owner": table.owner, "key": list(table.key)}
+    meta = {"owner": table.owner, "key": list(table.key)} | ({"day_column": table.day_column} if table.day_column else {})
+    config = {"group": group_of(table), "contract": {"enforced": True}, "partitioned_by": list(table.partition_by)}
     model = {
         **_described(table),
-        "config": {"group": group_of(table), "contract": {"enforced": True}, "meta": meta},
+        "config": {**config, "meta": meta},
         "columns": [_column(c) for c in table.columns],
         "data_tests": _data_tests(table),
     }

@@ -29,7 +29,9 @@ class OnEmptyTables:
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         create_views(connection, self.lake, TABLES)
         marts.MartRun(self.lake, audit, marts.Pinned.now(self.lake), [DAY], None, True, {}).attach(connection)
-        nothing = attribution.AttributionRun(self.lake, audit, attribution.pinned_now(self.lake), attribution.Days(), {})
+        nothing = attribution.AttributionRun(
+            self.lake, audit, attribution.pinned_now(self.lake), attribution.Days(), {}
+        )
         nothing.attach(connection)
         model.ModelRun(self.lake, DAY, audit).attach(connection)
 

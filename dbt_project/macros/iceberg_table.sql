@@ -26,3 +26,18 @@
 
     {{ return({'relations': [this.incorporate(type='view')]}) }}
 {% endmaterialization %}
+
+
+{#- On Athena: the days of the variables `from_day` to `to_day` are deleted and inserted anew, two commits. -#}
+{% materialization iceberg_table, adapter='athena' %}
+    {%- set day = config.get('meta', {}).get('day_column') -%}
+    {% if load_relation(this) is not none %}
+        {% call statement('delete_days') -%}
+            delete from {{ this }}
+            {%- if day %}
+            where {{ day }} between date '{{ var("from_day") }}' and date '{{ var("to_day") }}'
+            {%- endif %}
+        {%- endcall %}
+    {% endif %}
+    {{ return(dbt_athena.materialization_incremental_athena()) }}
+{% endmaterialization %}

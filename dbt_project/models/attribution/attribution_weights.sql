@@ -1,5 +1,17 @@
 {{ config(schema='gold', materialized='iceberg_table') }}
 
+{% if target.type == 'athena' -%}
+-- Weights are computed by the platform.
+select
+    model,
+    channel,
+    weight_ppb,
+    effect_ppb,
+    journeys,
+    converted,
+    event_dt
+from {{ source('platform_gold', 'attribution_weights') }}
+{% else -%}
 -- `markov_weights` and `shapley_weights` are Python (chart_platform/attribution/weights.py): all journeys of a training
 -- window to (channel, weight_ppb, effect_ppb).
 with windows as (
@@ -77,3 +89,4 @@ select
     weights.weight_dt as event_dt
 from weights
 inner join evidence on weights.weight_dt = evidence.weight_dt and weights.channel = evidence.channel
+{% endif %}

@@ -1,5 +1,15 @@
 -- SCD2 rows of every visitor that this run judges: what stands of the old ones and the days judged anew, in one piece
 -- where they touch.
+{% if target.type == 'athena' -%}
+-- Rules are judged by the platform.
+select
+    user_id_hash,
+    segment_key,
+    as_of_ts,
+    valid_from,
+    valid_to
+from {{ source('platform_silver', 'user_segments') }}
+{% else -%}
 with untouched as (
     select
         user_id_hash,
@@ -84,3 +94,4 @@ select
     end as valid_to
 from memberships
 group by user_id_hash, segment_key, membership
+{% endif %}

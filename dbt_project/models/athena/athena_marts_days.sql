@@ -1,0 +1,3 @@
+{{ config(schema='marts_scope', alias='days') }}
+
+select event_dt from {{ ref('athena_days') }}
