@@ -3,7 +3,7 @@
     {{ return(adapter.dispatch('quantile')(value, fraction)) }}
 {%- endmacro %}
 
-{% macro default__quantile(value, fraction) -%}
+{% macro duckdb__quantile(value, fraction) -%}
     quantile_disc({{ value }}, {{ fraction }})
 {%- endmacro %}
 
