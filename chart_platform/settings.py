@@ -114,7 +114,9 @@ class Settings(BaseSettings):
         description="Of neighbouring touchpoints of one channel only the last stays (consecutive), or of all of them (unique).",
     )
     attribution_half_life_days: float = Field(
-        default=7.0, gt=0, description="Time decay halves a touchpoint's weight for each so many days before the last one."
+        default=7.0,
+        gt=0,
+        description="Time decay halves a touchpoint's weight for each so many days before the last one.",
     )
     attribution_training_days: int = Field(
         default=30, ge=1, description="Days of journeys that weigh the channels, up to and with the day itself."

@@ -36,7 +36,7 @@ from chart_platform.simulator.networks import NETWORKS, POSTBACKS, Click, Habits
 
 _NETWORKS_DAY = timedelta(seconds=15)
 _CLICKS_EVERY_SECONDS = 15.0
-_FILES_EVERY_SECONDS = 60.0
+_FILES_EVERY_SECONDS = 120.0
 _NAP_SECONDS = 0.5
 _LATE = timedelta(minutes=10)
 """Clicks reach gold in batches, and not in the order of their times."""

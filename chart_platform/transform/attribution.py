@@ -346,7 +346,9 @@ class AttributionRun:
         doomed = f"t.event_dt in (select event_dt from {relation_of_days})"
         self.audit(declared, audited(connection, staged, declared))
         rows, by_day = counted_by_day(connection, staged, declared)
-        asked = Replacement(staged, by_day, rows, _among(day for (day,) in days), doomed, None, lambda _current: self.told)
+        asked = Replacement(
+            staged, by_day, rows, _among(day for (day,) in days), doomed, None, lambda _current: self.told
+        )
         self.results[full_name] = commit(self.lake, connection, declared, self._heads[full_name], asked)
         self._heads[full_name] = self.lake.load(declared)
         self._view(declared, self._heads[full_name])
