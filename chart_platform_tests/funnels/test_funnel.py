@@ -132,6 +132,25 @@ def test_a_start_whose_window_has_passed_does_not_hide_a_later_one() -> None:
     assert found == {"reached": 2, "step0_ts": 50 * MINUTE, "step1_ts": 70 * MINUTE, "convert_ms": 20 * MINUTE}
 
 
+@pytest.mark.parametrize(
+    ("funnel", "visit", "steps"),
+    [
+        (Funnel(("A", "B", "C"), window_ms=30 * MINUTE), "A0 A50 B70", ["A50", "B70"]),
+        (Funnel(("A", "B", "C"), "strict"), "A0 X1 B2", ["A0"]),
+        (Funnel(("A", "B", "C"), "unordered"), "B0 A1 C2", ["A1", "B0", "C2"]),
+        (Funnel(("A", "B", "C"), exclude=(Exclusion("X", 1, 2),)), "A0 B1 X2 B3 C4", ["A0", "B1"]),
+        (Funnel(("A", "B", "C"), exclude=(Exclusion("X", 1, 2),)), "A0 B1 X2 A3 B4 C5", ["A3", "B4", "C5"]),
+        (Funnel(("A", "A")), "A0", ["A0"]),
+    ],
+)
+def test_the_examples_of_the_documents_hold(funnel: Funnel, visit: str, steps: list[str]) -> None:
+    [found] = measured(funnel, [minutes(visit)]).values()
+    times = [found[f"step{i}_ts"] for i in range(len(funnel.steps))]
+    assert [time for time in times if time is not None] == [time for step in steps for time, _ in minutes(step)]
+    assert found["reached"] == len(steps)
+    assert found.get("excluded", False) == (len(steps) == 2 and bool(funnel.exclude))
+
+
 def test_any_other_event_ends_a_strict_attempt_and_a_later_start_may_get_further() -> None:
     [found] = measured(Funnel(("A", "B"), "strict"), [minutes("A0 C1 B2 A3 B4")]).values()
     assert found == {"reached": 2, "step0_ts": 3 * MINUTE, "step1_ts": 4 * MINUTE, "convert_ms": MINUTE}
