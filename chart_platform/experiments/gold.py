@@ -161,15 +161,14 @@ def _find_anew(run: Follower, before: str, days: Sequence[date]) -> None:
 
 def _see(run: Follower) -> None:
     """Make `fresh`: of events that came who saw what, and of what is made anew, of all events."""
-    everything = run.rows(SILVER_EVENTS)
     if run.whole:
-        sights = [_seen(everything)]
+        sights = [_seen(run.rows(SILVER_EVENTS))]
     else:
         sights = [_seen(run.new(SILVER_EVENTS, _TOLD))]
         if run.changed_parts:
-            sights.append(f"from ({_seen(everything)}) where experiment_key in (from anew_keys)")
+            sights.append(f"from ({_seen(run.rows(SILVER_EVENTS))}) where experiment_key in (from anew_keys)")
         if run.connection.execute("select exists (from anew_users)").fetchall() == [(True,)]:
-            sights.append(_seen(f"(from {everything} where user_id_hash in (from anew_users))"))
+            sights.append(_seen(f"(from {run.rows(SILVER_EVENTS)} where user_id_hash in (from anew_users))"))
     run.connection.execute(f"create or replace temp table fresh as {' union all '.join(f'({s})' for s in sights)}")
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -109,7 +110,11 @@ class Conclusion:
     design: Design
     totals: Totals
     sample_ratio: SampleRatio
-    judged: tuple[Judged, ...]
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every metric of each treatment. Not made before it is asked for: most days were concluded from long ago."""
+        return tuple(_judge(self.design, self.totals))
 
     def harmed(self) -> list[Judged]:
         """Guardrail metrics that have lost more than their margin, by the interval that holds at all looks."""
@@ -143,7 +148,7 @@ def conclude(registry: Registry, key: str, by_day: Sequence[tuple[date, Totals]]
             sample_ratio_p_value(counts, shares),
             math.exp(-strongest),
         )
-        yield Conclusion(day, design, totals, ratio, tuple(_judge(design, totals)))
+        yield Conclusion(day, design, totals, ratio)
 
 
 def _judge(design: Design, totals: Totals) -> Iterator[Judged]:
