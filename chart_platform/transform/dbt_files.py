@@ -1,28 +1,28 @@
 """dbt's property files, written from the tables' declarations.
 
-One file a model says what the model returns: columns, types, owner, contract and data tests. Tables that no model makes
-are sources. Belongs here: turning declarations into those files and telling whether they are level. Does not belong
-here: properties that people write (unit tests, models in between, exposures, metrics), and invoking dbt (``dbt``).
+One file a model says what the model returns: columns, types, owner, contract and data tests; of a model in between, what
+the comment at its head says. Tables that no model makes are sources. Belongs here: turning declarations into those files and telling whether they are level. Does not belong
+here: properties that people write (unit tests, metrics), and invoking dbt (``dbt``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import yaml
 
-from chart_platform.contracts.tables import SILVER_EVENTS, TABLES, Column, Table
+from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL, SILVER_EVENTS, TABLES, Column, Table
 from chart_platform.lakehouse.duck import duckdb_type
 from chart_platform.transform.dbt import PROJECT
 
-_HEAD = (
-    "# Written by `chart-platform schemas generate` from chart_platform/contracts/tables. Change the declaration instead.\n"
-)
+_HEAD = "# Written by `chart-platform schemas generate` from chart_platform/contracts/tables. Change the declaration instead.\n"
 _SOURCES = Path("models/staging/__lakehouse.yml")
 _GROUPS = Path("models/__groups.yml")
+_EXPOSURES = Path("models/__exposures.yml")
 _NAMESPACES = {
     "bronze": "What came in: the topic's messages, dead letters, files of networks and companies. Immutable.",
     "silver": "Tables of silver that the exact path writes before dbt runs.",
@@ -108,7 +108,9 @@ def _described(table: Table) -> dict[str, Any]:
 
 
 def _model(table: Table) -> str:
-    meta = {"owner": table.owner, "key": list(table.key)} | ({"day_column": table.day_column} if table.day_column else {})
+    meta = {"owner": table.owner, "key": list(table.key)} | (
+        {"day_column": table.day_column} if table.day_column else {}
+    )
     config = {"group": group_of(table), "contract": {"enforced": True}, "partitioned_by": list(table.partition_by)}
     model = {
         **_described(table),
@@ -155,6 +157,47 @@ def _groups(tables: Iterable[Table]) -> str:
     return _file({"version": 2, "groups": groups})
 
 
+def _exposures(models: Sequence[Table]) -> str:
+    """Who reads the tables outside dbt."""
+    owner = {"name": group_of(FACT_FUNNEL), "email": FACT_FUNNEL.owner}
+    every = [f"ref('{t.name}')" for t in models]
+    kinds = {
+        "analysts_file": (
+            "analysis",
+            "The DuckDB file that is published after each commit to gold: views of every table.",
+            every,
+        ),
+        "athena": ("analysis", "Athena over the same Iceberg tables, where the catalog is Glue.", every),
+        "demo_panel": (
+            "application",
+            "The demo's page, which follows each event to its row of the funnel.",
+            ["ref('fact_funnel')"],
+        ),
+    }
+    exposures = [
+        {"name": name, "type": kind, "maturity": "high", "owner": owner, "description": description, "depends_on": read}
+        for name, (kind, description, read) in kinds.items()
+    ]
+    return _file({"version": 2, "exposures": exposures})
+
+
+def _between(path: Path) -> str:
+    """Of a model that is no declared table: what the comment at its head says.
+
+    Raises:
+        ValueError: the model's file has no comment.
+    """
+    comment = re.search(r"(?:^--[^\n]*\n)+", path.read_text(), flags=re.MULTILINE)
+    if comment is None:
+        raise ValueError(
+            f"{path}: a model that is no table of the contract says in a comment at its head what it returns."
+        )
+    description = " ".join(line.removeprefix("--").strip() for line in comment.group().splitlines())
+    owner = {"owner": BRONZE_EVENTS.owner}
+    config = {"group": group_of(BRONZE_EVENTS), "meta": owner}
+    return _file({"version": 2, "models": [{"name": path.stem, "description": description, "config": config}]})
+
+
 def _model_folders(project: Path) -> dict[tuple[str, str], Path]:
     """Folder of each model file, by namespace and name. Folders with another name than a namespace hold tables of gold."""
     folders = {}
@@ -170,8 +213,14 @@ def property_files(project: Path = PROJECT) -> Iterator[tuple[Path, str]]:
     for table in TABLES:
         if folder := folders.get((table.namespace, table.name)):
             yield folder / f"{table.name}.yml", _model(table)
+    declared = {t.name for t in TABLES}
+    for path in sorted((project / "models").rglob("*.sql")):
+        by_hand = (text := _read(path.with_suffix(".yml"))) is not None and not text.startswith(_HEAD)
+        if path.stem not in declared and not by_hand:
+            yield path.relative_to(project).with_suffix(".yml"), _between(path)
     yield _SOURCES, _sources([t for t in TABLES if (t.namespace, t.name) not in folders])
     yield _GROUPS, _groups(TABLES)
+    yield _EXPOSURES, _exposures([t for t in TABLES if (t.namespace, t.name) in folders])
 
 
 def write(project: Path = PROJECT) -> list[Path]:

@@ -32,7 +32,7 @@ def test_every_table_is_either_a_model_or_a_source(project: Path) -> None:
     for path, text in dbt_files.property_files(project):
         found = yaml.safe_load(text)
         namespace = "silver" if path.parts[1] == "silver" else "gold"
-        described |= {f"{namespace}.{model['name']}" for model in found.get("models", ())}
+        described |= {f"{namespace}.{model['name']}" for model in found.get("models", ()) if "columns" in model}
         described |= {f"{s['schema']}.{t['name']}" for s in found.get("sources", ()) for t in s["tables"]}
     assert described == {t.full_name for t in TABLES}
 
@@ -56,6 +56,17 @@ def test_files_that_people_write_are_left_alone(project: Path) -> None:
     ours.write_text("version: 2\n")
     dbt_files.write(project)
     assert ours.read_text() == "version: 2\n"
+
+
+def test_a_model_in_between_is_described_by_the_comment_at_its_head(project: Path) -> None:
+    model = project / "models/intermediate/int_new.sql"
+    model.write_text("{{ config(materialized='view') }}\n\n-- Rows of\n-- no one.\nselect 1 as one -- really\n")
+    dbt_files.write(project)
+    (described,) = yaml.safe_load(model.with_suffix(".yml").read_text())["models"]
+    assert (described["name"], described["description"]) == ("int_new", "Rows of no one.")
+    model.write_text("select 1 as one\n")
+    with pytest.raises(ValueError, match=r"int_new\.sql: .* comment at its head"):
+        dbt_files.write(project)
 
 
 @pytest.mark.slow

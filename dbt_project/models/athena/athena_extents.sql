@@ -1,3 +1,4 @@
+-- First and last event of each session key.
 {{ config(schema='scope', alias='extents') }}
 
 select

@@ -1,25 +1,29 @@
-"""MetricFlow's metrics are valid, and the SQL it makes of them gives on the published file what plain SQL gives."""
+"""What dbt and MetricFlow do with the published file: metrics that say what plain SQL says, docs, source freshness."""
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from dbt.cli.main import dbtRunner
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.cli.main import dbtRunner, dbtRunnerResult
 from metricflow.engine.metricflow_engine import MetricFlowEngine, MetricFlowQueryRequest
 from metricflow.protocols.sql_client import SqlEngine
 from metricflow.sql.render.duckdb_renderer import DuckDbSqlPlanRenderer
 from metricflow_semantics.model.dbt_manifest_parser import parse_manifest_from_dbt_generated_manifest
 from metricflow_semantics.model.semantic_manifest_lookup import SemanticManifestLookup
 
+from chart_platform.contracts.tables import TABLES
 from chart_platform.serving.publish import publish
 from chart_platform.transform.dbt import PROJECT
 from chart_platform_tests.transform.fixtures import dbt_cache
-from chart_platform_tests.transform.homes import DAY, Home, at, event
+from chart_platform_tests.transform.homes import DAY, HOUR_MS, Home, at, event
 
 __all__ = ["dbt_cache"]
 
@@ -92,14 +96,21 @@ class OnlyRenders:
 
 @dataclass(frozen=True)
 class Analyst:
-    """The published file, and MetricFlow over it."""
+    """The published file, MetricFlow over it, and the folder of dbt's docs of it."""
 
-    connection: duckdb.DuckDBPyConnection
+    home: Home
+    file: Path
     engine: MetricFlowEngine
+    docs: Path
 
-    def metric(self, name: str, by: str) -> list[tuple[Any, ...]]:
-        request = MetricFlowQueryRequest.create(metric_names=[name], group_by_names=[by])
-        return self.connection.sql(self.engine.explain(request).sql_statement.sql).fetchall()
+    def metric(self, name: str, *by: str) -> list[tuple[Any, ...]]:
+        request = MetricFlowQueryRequest.create(metric_names=[name], group_by_names=by)
+        return self.rows(self.engine.explain(request).sql_statement.sql)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        # Within one process a file is open in one way only, and dbt's is another.
+        with duckdb.connect(str(self.file), read_only=True) as connection:
+            return connection.sql(sql).fetchall()
 
 
 def traffic() -> list[dict[str, Any]]:
@@ -130,19 +141,29 @@ def analyst(tmp_path_factory: pytest.TempPathFactory, dbt_cache: Path) -> Analys
     home.send(DAY, traffic())
     home.advance()
     file = publish(home.lake)
+    docs = root / "target"
+    done = on_the_file(home, "docs", "generate", "--static", "--target-path", str(docs))
+    assert done.success, done.exception
+    manifest = parse_manifest_from_dbt_generated_manifest((docs / "semantic_manifest.json").read_text())
+    engine = MetricFlowEngine(SemanticManifestLookup(manifest), OnlyRenders())  # type: ignore[arg-type]
+    return Analyst(home, file, engine, docs)
+
+
+def on_the_file(home: Home, *command: str) -> dbtRunnerResult:
+    """Do one dbt command as an analyst does."""
+    where = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target", "published", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHART_HOME", str(home.settings.root))
-        where = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(root / "target")]
-        parsed = dbtRunner().invoke(["parse", *where, "--target", "published", "--log-path", str(root), "--quiet"])
-    assert parsed.success, parsed.exception
-    manifest = parse_manifest_from_dbt_generated_manifest((root / "target" / "semantic_manifest.json").read_text())
-    engine = MetricFlowEngine(SemanticManifestLookup(manifest), OnlyRenders())  # type: ignore[arg-type]
-    return Analyst(duckdb.connect(str(file), read_only=True), engine)
+        try:
+            return dbtRunner().invoke([*command, *where, "--log-path", str(home.settings.root)])
+        finally:
+            # dbt keeps its connection for the life of the process.
+            DuckDBConnectionManager.close_all_connections()
 
 
 @pytest.mark.parametrize(("name", "by", "plain"), SAID, ids=[f"{name} by {by}" for name, by, _ in SAID])
 def test_a_metric_says_what_plain_sql_says(analyst: Analyst, name: str, by: str, plain: str) -> None:
-    expected = dict(analyst.connection.sql(plain).fetchall())
+    expected = dict(analyst.rows(plain))
     found = dict(analyst.metric(name, by))
     assert len(expected) > 1 or "week" in by or "month" in by, "the traffic tells this metric's groups apart"
     assert {_named(key): value for key, value in found.items()} == {
@@ -156,7 +177,7 @@ def _named(key: Any) -> str:
 
 
 def test_a_comparison_converts_if_its_visitor_clicks_within_seven_days(analyst: Analyst) -> None:
-    ((rate,),) = analyst.connection.sql(
+    ((rate,),) = analyst.rows(
         """
         with base as (select user_id_hash, event_dt from gold.fact_funnel where saw_comparison)
         select count(distinct clicks.user_id_hash) / (select count(distinct user_id_hash) from base)
@@ -164,9 +185,8 @@ def test_a_comparison_converts_if_its_visitor_clicks_within_seven_days(analyst: 
         inner join base
             on clicks.user_id_hash = base.user_id_hash and clicks.event_dt between base.event_dt and base.event_dt + 6
         """
-    ).fetchall()
-    request = MetricFlowQueryRequest.create(metric_names=["comparison_to_click_rate_7d"])
-    ((found,),) = analyst.connection.sql(analyst.engine.explain(request).sql_statement.sql).fetchall()
+    )
+    ((found,),) = analyst.metric("comparison_to_click_rate_7d")
     assert 0 < found < 1
     assert found == pytest.approx(rate)
 
@@ -176,3 +196,38 @@ def test_every_metric_has_words_and_is_asked_for_here(analyst: Analyst) -> None:
     assert all(metric.description and metric.label for metric in metrics.values())
     ratios = {name for name, metric in metrics.items() if str(metric.type.value) == "ratio"}
     assert ratios <= {name for name, _, _ in SAID}
+
+
+def test_docs_have_every_table_with_its_columns_and_their_meaning(analyst: Analyst) -> None:
+    assert (analyst.docs / "static_index.html").stat().st_size > 100_000
+    manifest, catalog = (json.loads((analyst.docs / f"{name}.json").read_text()) for name in ("manifest", "catalog"))
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    described = {f"{n['schema']}.{n['name']}": n for n in nodes.values() if n["resource_type"] in ("model", "source")}
+    seen = {
+        f"{n['metadata']['schema']}.{n['metadata']['name']}"
+        for n in [*catalog["nodes"].values(), *catalog["sources"].values()]
+    }
+    for declared in TABLES:
+        columns = described[declared.full_name]["columns"]
+        assert [(c.name, c.description) for c in declared.columns] == [
+            (column["name"], column["description"]) for column in columns.values()
+        ]
+    assert {declared.full_name for declared in TABLES} <= seen
+    assert [name for name, node in described.items() if not node["description"]] == []
+
+
+def test_events_that_came_an_hour_ago_are_late_and_after_a_day_an_error(analyst: Analyst, tmp_path: Path) -> None:
+    def status() -> str:
+        done = on_the_file(analyst.home, "source", "freshness", "--target-path", str(tmp_path))
+        (found,) = done.result.results
+        return str(found.status)
+
+    assert status() == "error", "the traffic is of a day long ago"
+    now = int(time.time() * 1000)
+    for number, age_ms, expected in ((1, 2 * HOUR_MS, "warn"), (2, 60_000, "pass")):
+        message = event(900 + number, now - age_ms, session="late")
+        analyst.home.append(1, message, now - age_ms)
+        analyst.home.take(date.fromtimestamp(now / 1000), {1: (number - 1, number)})
+        analyst.home.advance()
+        publish(analyst.home.lake)
+        assert status() == expected
