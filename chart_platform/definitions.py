@@ -9,6 +9,7 @@ import dagster as dg
 
 from chart_platform.defs import (
     alerts,
+    attribution,
     bronze,
     conversions,
     dbt_tests,
@@ -38,6 +39,8 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
             visitors.visitors,
             marts.marts,
             dimensions.dimensions,
+            attribution.attribution,
+            experiments.experiments,
             conversions.conversions_drop,
             conversions.conversion_intake,
             conversions.conversion_facts,

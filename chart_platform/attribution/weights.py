@@ -85,7 +85,6 @@ def _conversion_probability(transitions: Transitions, channels: list[str]) -> Fr
 _MOST_CHANNELS = 12
 _ORDERS = 27_720
 """Least common multiple of 1 to 12: every probability of a place in a random order is a whole number of parts of it."""
-_PRECISION = 10**18
 
 
 def shapley_weights(sets: Sets) -> dict[str, Weight]:
@@ -103,25 +102,27 @@ def shapley_weights(sets: Sets) -> dict[str, Weight]:
     journeys have.
     """
     few = _of_few_channels(sets)
-    parts: dict[str, int] = defaultdict(int)
+    conversions = sum(converted for _, converted in few.values())
+    if not conversions:
+        return {}
+    # How much of its rate each set gives to each channel, in parts of _ORDERS journeys.
+    given: dict[frozenset[str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for together, (journeys, _) in few.items():
         size = len(together)
         members = sorted(together)
         for mask in range(1, 1 << size):
             subset = frozenset(channel for bit, channel in enumerate(members) if mask >> bit & 1)
-            seen, converted = few.get(subset, (0, 0))
-            if not converted:
-                continue
-            inside, outside = _orders(len(subset) - 1, size), _orders(len(subset), size)
-            worth = journeys * converted * _PRECISION
-            for channel in members:
-                orders = inside if channel in subset else -outside
-                parts[channel] += worth * orders // (seen * _ORDERS)
-    conversions = sum(converted for _, converted in few.values())
-    if not conversions:
-        return {}
-    channels = {channel for together in few for channel in together}
-    return _weights({c: Fraction(parts[c], _PRECISION * conversions) for c in sorted(channels)})
+            if subset in few and few[subset][1]:
+                inside, outside = _orders(len(subset) - 1, size), _orders(len(subset), size)
+                for channel in members:
+                    given[subset][channel] += journeys * (inside if channel in subset else -outside)
+    common = lcm(*(few[subset][0] for subset in given))
+    values = dict.fromkeys(sorted({channel for together in few for channel in together}), 0)
+    for subset, parts in given.items():
+        journeys, converted = few[subset]
+        for channel, orders in parts.items():
+            values[channel] += orders * converted * (common // journeys)
+    return _weights({c: Fraction(value, common * _ORDERS * conversions) for c, value in values.items()})
 
 
 def _orders(before: int, size: int) -> int:

@@ -174,24 +174,28 @@ def _changed_days(lake: Lake, pinned: Mapping[str, IcebergTable]) -> Days:
     """What the sources' changes since the tables were made have reached; every day when that can't be told."""
     changes = _changes(lake, pinned)
     made = {declared.full_name: frozenset(_rows_by_day(lake, lake.load(declared))) for declared in MADE}
+    connection = duckdb.connect()
+    configure(connection, lake.settings)
     if changes is None:
-        everything = frozenset().union(
+        reports = pinned[FACT_CONVERSIONS.full_name]
+        everything = frozenset(
+            _days_of(connection, "click_dt", [relation(reports, FACT_CONVERSIONS, lake.files(reports))])
+        ).union(
             *made.values(),
             *(_rows_by_day(lake, pinned[declared.full_name]) for declared in (SILVER_SESSIONS, FACT_AFFILIATE_CLICKS)),
         )
+        connection.close()
         return Days(everything, everything, everything)
-    connection = duckdb.connect()
-    configure(connection, lake.settings)
     journeys = _journey_days(lake, pinned, changes, connection)
     clicks = _days_of(connection, "event_dt", changes[FACT_AFFILIATE_CLICKS.full_name])
-    reports = _days_of(connection, "click_dt", changes[FACT_CONVERSIONS.full_name])
+    reported = _days_of(connection, "click_dt", changes[FACT_CONVERSIONS.full_name])
     connection.close()
     journeys |= clicks
-    # A window has weights on the days on which it has journeys of its last day.
+    # Weights are those of days that have journeys.
     window = range(lake.settings.attribution_training_days)
     trained = {day + timedelta(days=later) for day in journeys for later in window}
     weights = trained & (made[ATTRIBUTION_JOURNEYS.full_name] | journeys)
-    return Days(frozenset(journeys), frozenset(weights), frozenset(journeys | reports))
+    return Days(frozenset(journeys), frozenset(weights), frozenset(journeys | reported))
 
 
 def _changes(lake: Lake, pinned: Mapping[str, IcebergTable]) -> dict[str, list[str]] | None:
@@ -212,7 +216,7 @@ def _changes(lake: Lake, pinned: Mapping[str, IcebergTable]) -> dict[str, list[s
 
 
 def _days_of(connection: duckdb.DuckDBPyConnection, day: str, sources: Sequence[str]) -> set[date]:
-    selects = " union ".join(f"select {day} from ({source})" for source in sources)
+    selects = " union ".join(f"select {day} from ({source}) as s" for source in sources)
     return {found for (found,) in connection.sql(selects).fetchall() if found is not None}
 
 

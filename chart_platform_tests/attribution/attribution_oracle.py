@@ -131,12 +131,20 @@ class Oracle:
         for row in self.weight_rows():
             weights[row["model"], row["event_dt"]][row["channel"]] = row["weight_ppb"]
         rows = []
-        for click in self.clicks:
+        there = {(click["event_id"], click["event_dt"]) for click in self.clicks}
+        lost = {
+            key: {"event_id": key[0], "ts": reports[0]["click_ts"], "event_dt": key[1], "session_id": None}
+            for key, reports in self.reports.items()
+            if key not in there
+        }
+        for click in [*self.clicks, *lost.values()]:
             own = self._visit_of(click)
             path: list[Row | None] = [*self._path(own, click)] if own is not None else [None]
             day = click["event_dt"]
             divisions = self._divisions(path, weights["markov", day], weights["shapley", day])
-            conversions = [("click", click["event_id"], click["payout_cents"] or 0, self.settings.payout_currency)]
+            conversions = []
+            if (click["event_id"], day) in there:
+                conversions = [("click", click["event_id"], click["payout_cents"] or 0, self.settings.payout_currency)]
             conversions += [
                 ("report", f"{r['network']}/{r['transaction_id']}", r["due_cents"], r["currency"])
                 for r in self.reports[click["event_id"], day]

@@ -70,6 +70,7 @@ def report(identity: str, of: Row | None, cents: int, days_later: int = 3, **oth
         "match": "matched" if of else "unknown_click",
         "click_event_id": of["event_id"] if of else None,
         "click_dt": of["event_dt"] if of else None,
+        "click_ts": of["ts"] if of else None,
         "first_seen_at": moment,
         "last_seen_at": moment,
         "reports": 1,
@@ -166,5 +167,5 @@ def random_rows(seed: int, visitors: int = 6, days: int = 9) -> Rows:
         if chance.random() < 0.4:
             of_click = clicks[-1] if chance.random() < 0.8 else None
             reports.append(report(f"t{number:03d}", of_click, chance.choice([0, 7, 250, -33]), chance.randrange(20)))
+    reports.append(report("gone", click("gone", START + timedelta(days=1, hours=5), None), 40))
     return {SILVER_SESSIONS: visits, FACT_AFFILIATE_CLICKS: clicks, FACT_CONVERSIONS: reports}
-

@@ -20,6 +20,8 @@ with windows as (
         days.event_dt - cast(settings.training_days - 1 as integer) as first_dt
     from {{ source('attribution_scope', 'weight_days') }} as days
     cross join {{ source('attribution_scope', 'settings') }} as settings
+    -- A day without journeys has nothing to divide by weights.
+    where days.event_dt in (select event_dt from {{ ref('int_attribution_sets') }})
 ),
 
 transitions as (

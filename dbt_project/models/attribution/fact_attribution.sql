@@ -1,6 +1,6 @@
 {{ config(schema='gold', materialized='iceberg_table') }}
 
-{%- set divided = ['linear', 'position', 'time_decay', 'markov', 'shapley'] %}
+{%- set divided = ['linear', 'position_based', 'time_decay', 'markov', 'shapley'] %}
 with clicks as (
     select * from {{ ref('int_attribution_clicks') }}
     where event_dt in (select event_dt from {{ ref('int_attribution_days') }})
@@ -19,6 +19,7 @@ conversions as (
         clicks.event_dt
     from clicks
     cross join {{ source('attribution_scope', 'settings') }} as settings
+    where clicks.is_there
     union all
     select
         'report' as kind,
@@ -35,72 +36,68 @@ conversions as (
     where reports.match = 'matched'
 ),
 
-touchpoints as (
+numbered as (
+    select *, row_number() over (order by event_dt, kind, conversion_id) as conversion from conversions
+),
+
+-- Of the paths that there is something to divide on; only numbers, as all of it is sorted for each model.
+weighed as (
     select
-        conversions.*,
-        touchpoints.ts as conversion_ts,
-        touchpoints.user_id_hash,
-        touchpoints.session_id,
-        touchpoints.session_start_ts,
-        touchpoints.channel,
-        touchpoints.utm_campaign,
-        case when touchpoints.session_id is null then '(unknown)' else {{ traffic_source(
-            'touchpoints.utm_source', 'touchpoints.utm_medium', 'touchpoints.utm_campaign',
-            'touchpoints.referrer', 'touchpoints.first_page_url'
-        ) }} end as source,
-        case when touchpoints.session_id is null then '(unknown)' else {{ traffic_medium(
-            'touchpoints.utm_source', 'touchpoints.utm_medium', 'touchpoints.utm_campaign',
-            'touchpoints.referrer', 'touchpoints.first_page_url'
-        ) }} end as medium,
-        touchpoints.touch,
-        touchpoints.touches,
-        touchpoints.last_non_direct_touch,
+        numbered.conversion,
+        numbered.amount_cents,
         1000000 as million,
+        touchpoints.touch,
         1 as linear_weight,
-        touchpoints.position_weight,
+        touchpoints.position_based_weight,
         touchpoints.time_decay_weight,
         -- A channel's weight is shared by its touchpoints, in millionths so that halves and thirds remain.
         {% for model in ('markov', 'shapley') %}
-        {{ _whole_quotient('cast(touchpoints.' ~ model ~ '_weight as ' ~ _wide_integer() ~ ') * 1000000', 'touchpoints.of_channel') }}
-        as {{ model }}_weight{{ ',' if not loop.last }}
+        {{ _whole_quotient(
+            'cast(touchpoints.' ~ model ~ '_weight as ' ~ _wide_integer() ~ ') * 1000000', 'touchpoints.of_channel'
+        ) }} as {{ model }}_weight{{ ',' if not loop.last }}
         {% endfor %}
-    from conversions
+    from numbered
     inner join {{ ref('int_attribution_touchpoints') }} as touchpoints
-        on conversions.event_id = touchpoints.event_id and conversions.event_dt = touchpoints.event_dt
+        on numbered.event_id = touchpoints.event_id and numbered.event_dt = touchpoints.event_dt
+    where touchpoints.touches > 1
 ),
 
 divided as (
-    {{ largest_remainders(
-        'touchpoints', ['amount_cents', 'million'], divided, ['event_dt', 'kind', 'conversion_id'], 'touch'
-    ) | indent(4) }}
+    {{ largest_remainders('weighed', ['amount_cents', 'million'], divided, ['conversion'], 'touch') | indent(4) }}
 )
 
 select
-    kind,
-    conversion_id,
-    cast(touch as integer) as touch,
-    cast(touches as integer) as touches,
-    conversion_ts,
-    amount_cents,
-    currency,
-    affiliate_network,
-    affiliate_link_id,
-    user_id_hash,
-    session_id,
-    session_start_ts,
-    channel,
-    source,
-    medium,
-    coalesce(nullif(trim(utm_campaign), ''), '(not set)') as campaign,
-    {%- for amount, suffix in (('amount_cents', 'cents'), ('million', 'share')) %}
-    cast(case when touch = 1 then {{ amount }} else 0 end as bigint) as first_touch_{{ suffix }},
-    cast(case when touch = touches then {{ amount }} else 0 end as bigint) as last_touch_{{ suffix }},
-    cast(case when touch = last_non_direct_touch then {{ amount }} else 0 end as bigint) as last_non_direct_{{ suffix }},
-    cast(linear_of_{{ amount }} as bigint) as linear_{{ suffix }},
-    cast(position_of_{{ amount }} as bigint) as position_based_{{ suffix }},
-    cast(time_decay_of_{{ amount }} as bigint) as time_decay_{{ suffix }},
-    cast(markov_of_{{ amount }} as bigint) as markov_{{ suffix }},
-    cast(shapley_of_{{ amount }} as bigint) as shapley_{{ suffix }},
+    numbered.kind,
+    numbered.conversion_id,
+    cast(touchpoints.touch as integer) as touch,
+    cast(touchpoints.touches as integer) as touches,
+    touchpoints.ts as conversion_ts,
+    numbered.amount_cents,
+    numbered.currency,
+    numbered.affiliate_network,
+    numbered.affiliate_link_id,
+    touchpoints.user_id_hash,
+    touchpoints.session_id,
+    touchpoints.session_start_ts,
+    touchpoints.channel,
+    touchpoints.source,
+    touchpoints.medium,
+    touchpoints.campaign,
+    {%- for amount, whole, suffix in (('amount_cents', 'numbered.amount_cents', 'cents'), ('million', '1000000', 'share')) %}
+    {%- for model, place in (
+        ('first_touch', '1'),
+        ('last_touch', 'touchpoints.touches'),
+        ('last_non_direct', 'touchpoints.last_non_direct_touch')
+    ) %}
+    cast(case when touchpoints.touch = {{ place }} then {{ whole }} else 0 end as bigint) as {{ model }}_{{ suffix }},
     {%- endfor %}
-    event_dt
-from divided
+    {%- for model in divided %}
+    cast(coalesce(divided.{{ model }}_of_{{ amount }}, {{ whole }}) as bigint) as {{ model }}_{{ suffix }},
+    {%- endfor %}
+    {%- endfor %}
+    numbered.event_dt
+from numbered
+inner join {{ ref('int_attribution_touchpoints') }} as touchpoints
+    on numbered.event_id = touchpoints.event_id and numbered.event_dt = touchpoints.event_dt
+left join divided
+    on numbered.conversion = divided.conversion and touchpoints.touch = divided.touch

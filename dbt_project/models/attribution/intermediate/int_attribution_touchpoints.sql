@@ -68,7 +68,23 @@ path as (
 )
 
 select
-    path.*,
+    path.event_id,
+    path.event_dt,
+    path.ts,
+    path.user_id_hash,
+    path.session_id,
+    path.session_start_ts,
+    path.channel,
+    {%- for name, macro in (('source', traffic_source), ('medium', traffic_medium)) %}
+    case
+        when path.session_id is null then '(unknown)'
+        else {{ macro('path.utm_source', 'path.utm_medium', 'path.utm_campaign', 'path.referrer', 'path.first_page_url') }}
+    end as {{ name }},
+    {%- endfor %}
+    coalesce(nullif(trim(path.utm_campaign), ''), '(not set)') as campaign,
+    path.touch,
+    path.touches,
+    path.of_channel,
     coalesce(
         max(case when path.channel <> 'Direct' then path.touch end) over (partition by path.event_dt, path.event_id),
         path.touches
@@ -77,12 +93,12 @@ select
         when path.touches <= 2 then 1
         when path.touch in (1, path.touches) then 2 * (path.touches - 2)
         else 1
-    end as position_weight,
+    end as position_based_weight,
     -- Against the last touchpoint, which weighs a billion, however old the path is.
     cast(round(1000000000 * power(
         cast(2 as double),
         coalesce(
-            cast(epoch_ms(path.session_start_ts) - max(epoch_ms(path.session_start_ts)) over (
+            cast({{ epoch_ms('path.session_start_ts') }} - max({{ epoch_ms('path.session_start_ts') }}) over (
                 partition by path.event_dt, path.event_id
             ) as double) / path.half_life_ms, 0
         )
