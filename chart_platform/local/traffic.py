@@ -3,7 +3,7 @@
 Belongs here: wiring the simulator to this instance. Does not belong here: what is sent (``simulator``).
 
 Each start has a seed of its own, so that a restart sends new events and not those of the last start again, and a file
-of its own, ``<home>/truth/live-<start>-<seed>.ndjson``.
+of its own, ``<home>/truth/live-<start>-<seed>.ndjson``. Of earlier starts the newest files stay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,8 +30,16 @@ from chart_platform.simulator.send import SendError, send
 
 _NOTE_EVERY_SECONDS = 1.0
 _FLUSH_SECONDS = 2.0
+_EARLIER_TRUTHS = 5
 _PATIENCE_SECONDS = 300.0
 """With a collector that is away. Its restart takes seconds; waiting costs nothing but the traffic of that time."""
+
+
+def prune(folder: Path, keep: int = _EARLIER_TRUTHS) -> None:
+    """Delete the truths of live traffic but for the newest ``keep``; other files stay."""
+    # The names have the time of the start.
+    for path in sorted(folder.glob("live-*.ndjson"))[:-keep]:
+        path.unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -45,6 +54,7 @@ def main() -> int:
     seed = secrets.randbits(31)
     started = datetime.now(UTC)
     truth = settings.root / "truth" / f"live-{started:%Y%m%dT%H%M%SZ}-{seed}.ndjson"
+    prune(truth.parent)
     note_file = Files(settings).ready("traffic")
     note: dict[str, Any] = {"seed": seed, "truth": str(truth), "started": started.isoformat(timespec="seconds")}
 

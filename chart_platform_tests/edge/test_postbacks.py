@@ -22,7 +22,7 @@ from chart_platform.settings import Settings
 from chart_platform_tests.conversions.conversion_world import World
 from chart_platform_tests.edge.collecting import Collecting, event, until
 
-CALL = {"tx": "t1", "sub": "c1", "state": "approved", "amount": "92.00"}
+CALL = {"tx": "sale-4711", "sub": "click-0815", "state": "approved", "amount": "92.00"}
 SECRETS = {"email": "buyer@example.org", "ip": "203.0.113.7"}
 
 
@@ -80,7 +80,7 @@ def test_a_postback_is_a_conversion_of_its_click_once_however_often_it_is_repeat
     make_calling: Callable[..., Calling],
 ) -> None:
     running = make_calling().start()
-    running.world.click("c1", ts=datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(minutes=5))
+    running.world.click("click-0815", ts=datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(minutes=5))
     path = "/v1/postbacks/plain"
     header = {"authorization": f"Bearer {running.secret}"}
     answers = [
@@ -88,14 +88,16 @@ def test_a_postback_is_a_conversion_of_its_click_once_however_often_it_is_repeat
         running.call(**CALL),
         running.client.post(path, data=CALL | SECRETS, headers=header),
         running.client.post(path, json=CALL | {"amount": 92.0, "buyer": SECRETS}, headers=header),
-        running.client.post(f"{path}?tx=t1&sub=c1", json={"state": "approved", "amount": "92.00"}, headers=header),
+        running.client.post(
+            f"{path}?tx=sale-4711&sub=click-0815", json={"state": "approved", "amount": "92.00"}, headers=header
+        ),
     ]
     assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"status": "accepted"})] * 5
     for refused, reason in [
         ({"amount": "a lot"}, ("not_an_amount", "amount")),
         ({"state": "?"}, ("unknown_status", "state")),
     ]:
-        answer = running.call(**{**CALL, "tx": "t2", **refused})
+        answer = running.call(**{**CALL, "tx": "sale-2", **refused})
         assert answer.status_code == 400 and answer.json()["error"]["code"] == "rejected"
         assert [(found["code"], found["column"]) for found in answer.json()["reasons"]] == [reason]
     doubled = running.client.get(f"{path}?key={running.secret}&tx=t3&tx=t4&state=approved&amount=1")
@@ -105,9 +107,9 @@ def test_a_postback_is_a_conversion_of_its_click_once_however_often_it_is_repeat
     assert figures['chart_edge_postbacks_total{network="plain",result="rejected"}'] == 3
     assert running.stop() == 0
     world = running.taken()
-    fact = world.fact("t1")
+    fact = world.fact("sale-4711")
     assert (fact["click_id"], fact["match"], fact["commission_cents"], fact["status"]) == (
-        "c1",
+        "click-0815",
         "matched",
         9200,
         "approved",
@@ -119,7 +121,7 @@ def test_a_postback_is_a_conversion_of_its_click_once_however_often_it_is_repeat
     for secret in (*SECRETS.values(), running.secret):
         assert secret.encode() not in kept, "neither what no mapping names nor the secret is kept"
     text = running.log_file.read_text()
-    assert not any(value in text for value in ("t1", "c1", "92.00", "127.0.0.1:5", "a lot"))
+    assert not any(value in text for value in ("sale-4711", "click-0815", "92.00", "a lot"))
 
 
 def test_only_the_valid_secret_of_the_network_itself_may_call(calling: Calling) -> None:

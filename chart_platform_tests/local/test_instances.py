@@ -42,7 +42,8 @@ def test_an_instance_serves_its_definitions_and_ctrl_c_leaves_nothing_behind(
     found = status(instance.settings)
     assert found["running"] and found["pid"] == up.pid
     assert {p["name"]: p["state"] for p in found["processes"]} == dict.fromkeys(
-        ("kafka", "code-server", "webserver", "daemon", "collector", "demo-site", "traffic", "figures"), "running"
+        ("kafka", "code-server", "webserver", "daemon", "collector", "demo-site", "traffic", "networks", "figures"),
+        "running",
     )
     assert eventually(lambda: status(instance.settings)["kafka"]["lag"] is not None, 60)
 
