@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -24,7 +28,9 @@ from chart_platform.contracts.tables import (
 )
 from chart_platform.contracts.tables.funnels import DIMENSIONS
 from chart_platform.quality.schemas import audit
+from chart_platform.serving.publish import publish
 from chart_platform.transform import marts
+from chart_platform.transform.dbt import PROJECT
 from chart_platform_tests.funnels.funnel_oracle import Event, Funnel, best_attempt
 from chart_platform_tests.transform.fixtures import NewHome, dbt_cache, examples, new_home
 from chart_platform_tests.transform.homes import DAY, Home, at, event
@@ -220,3 +226,37 @@ def test_each_row_counts_what_its_visits_did(story: Story, new_home: NewHome, ru
     make(home)
     assert by_key(home, FUNNEL_DAILY) == counted(home, hourly=False)
     assert by_key(home, FUNNEL_HOURLY) == counted(home, hourly=True)
+
+
+@pytest.mark.slow
+def test_the_example_analysis_runs_on_the_published_file(new_home: NewHome, tmp_path: Path) -> None:
+    home = new_home()
+    home.send(
+        NEXT,
+        [
+            event(1, at(DAY, "10:00:00"), visitor="converts", ctx=COMPARISON),
+            event(2, at(DAY, "10:05:00"), "chart_interaction", visitor="converts"),
+            event(3, at(DAY, "10:06:00"), "chart_interaction", visitor="converts"),
+            event(4, at(DAY, "10:07:00"), "affiliate_click", visitor="converts"),
+            event(5, at(DAY, "10:00:00"), visitor="leaves", ctx=COMPARISON),
+            event(6, at(DAY, "10:05:00"), "chart_interaction", visitor="leaves"),
+            event(7, at(DAY, "10:06:00"), visitor="leaves"),
+            event(8, at(DAY, "10:07:00"), "affiliate_click", visitor="leaves"),
+        ],
+    )
+    home.advance()
+    publish(home.lake)
+    shown = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("dbt"), "show", "--target", "published", "--output", "json", "--quiet"),
+            *("--select", "chart_to_click_in_half_an_hour", "--project-dir", PROJECT, "--profiles-dir", PROJECT),
+            *("--target-path", tmp_path, "--log-path", tmp_path),
+        ],
+        env=os.environ | {"CHART_HOME": str(home.settings.root)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert json.loads(shown.stdout)["show"] == [
+        {"saw": 2, "used": 2, "used_again": 1, "clicked": 1, "went_elsewhere": 1, "median_convert_ms": 420_000}
+    ]

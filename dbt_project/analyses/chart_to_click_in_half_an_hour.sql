@@ -1,6 +1,6 @@
--- An example of the funnel macro: of the page views of comparison pages, how many visitors use the chart twice and leave
--- through a link within half an hour, without going to another page after the first use.
--- `dbt compile --select chart_to_click_in_half_an_hour` gives the query to run on the published file.
+-- An example of the funnel macro: of the visitors who see a comparison page, how many use the chart twice and leave through a
+-- link within half an hour, without going to another page after the first use. In dbt_project, on the published file:
+-- CHART_HOME=../.chart dbt show --target published --select chart_to_click_in_half_an_hour
 with events as (
     select
         user_id_hash,
