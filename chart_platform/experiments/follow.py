@@ -11,6 +11,7 @@ from datetime import date
 
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThanOrEqual
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import Table
@@ -125,23 +126,30 @@ class Follower:
 
     def new(self, declared: Table, columns: str) -> str:
         """Relation of what came: ``columns`` of rows that no row before had."""
-        added, removed = self._sides(declared, columns)
-        return f"({added} except all {removed})"
+        changed = self._of(declared)
+        return self._less(declared, columns, changed.added, changed.removed)
 
     def gone(self, declared: Table, columns: str) -> str:
         """Relation of what went: ``columns`` of rows that no row has any more."""
-        added, removed = self._sides(declared, columns)
-        return f"({removed} except all {added})"
+        changed = self._of(declared)
+        return self._less(declared, columns, changed.removed, changed.added)
 
     def different(self, declared: Table, columns: str) -> str:
         """Relation of what came or went. Copy-on-write moves many rows that stay the same: they are not in it."""
         return f"({self.new(declared, columns)} union all {self.gone(declared, columns)})"
 
-    def _sides(self, declared: Table, columns: str) -> tuple[str, str]:
+    def _of(self, declared: Table) -> Changed:
+        return self._changed[declared.full_name] if self._changed is not None else Changed([], [])
+
+    def _less(self, declared: Table, columns: str, some: Sequence[DataFile], others: Sequence[DataFile]) -> str:
         current = self.now[declared.full_name]
-        changed = self._changed[declared.full_name] if self._changed is not None else Changed([], [])
-        added, removed = (relation(current, declared, files) for files in (changed.added, changed.removed))
-        return f"(select {columns} from {added})", f"(select {columns} from {removed})"
+        rows = f"select {columns} from {relation(current, declared, some)}"
+        # Files that were only appended, or are the first, need no comparison.
+        return (
+            f"({rows} except all select {columns} from {relation(current, declared, others)})"
+            if others
+            else f"({rows})"
+        )
 
 
 def between(first: date | None, last: date | None) -> BooleanExpression:
