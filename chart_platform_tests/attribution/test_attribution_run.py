@@ -69,6 +69,7 @@ def test_each_model_divides_a_path_by_its_rule(new_home: NewHome) -> None:
     assert credits(world, "c", "share")["position_based"] == [400_000, 100_000, 100_000, 400_000]
 
 
+@pytest.mark.slow
 def test_money_is_never_lost(new_home: NewHome) -> None:
     """A click of nobody, one of a visit without visitor, one without a payout, and a report whose click is gone."""
     world = World(new_home())
@@ -154,6 +155,7 @@ def test_changes_in_any_order_give_the_rows_of_a_rebuild(new_home: NewHome, seed
     world.assert_as_defined()
 
 
+@pytest.mark.slow
 def test_a_late_visit_divides_the_clicks_after_it_again_and_no_others(new_home: NewHome) -> None:
     world = World(new_home(attribution_lookback_days=5, attribution_training_days=2))
     four_touches(world)
@@ -174,6 +176,7 @@ def test_a_late_visit_divides_the_clicks_after_it_again_and_no_others(new_home: 
     assert world.follow() == {}
 
 
+@pytest.mark.slow
 def test_a_changed_setting_makes_all_days_again(new_home: NewHome) -> None:
     home = new_home()
     world = World(home)
@@ -185,6 +188,7 @@ def test_a_changed_setting_makes_all_days_again(new_home: NewHome) -> None:
     world.assert_as_defined()
 
 
+@pytest.mark.slow
 def test_making_a_day_again_changes_nothing(new_home: NewHome) -> None:
     world = World(new_home())
     four_touches(world)
@@ -195,6 +199,7 @@ def test_making_a_day_again_changes_nothing(new_home: NewHome) -> None:
     assert world.follow() == {}
 
 
+@pytest.mark.slow
 def test_the_mart_sums_the_fact_by_channel_and_model(new_home: NewHome) -> None:
     world = World(new_home())
     four_touches(world, cents=1)
@@ -209,6 +214,7 @@ def test_the_mart_sums_the_fact_by_channel_and_model(new_home: NewHome) -> None:
     assert sum(r["conversions_millionths"] for r in world.home.rows(ATTRIBUTION_DAILY)) == 8_000_000
 
 
+@pytest.mark.slow
 def test_a_first_run_may_take_its_days_in_parts(new_home: NewHome, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows(3)
     worlds = [World(new_home()), World(new_home())]
@@ -220,6 +226,7 @@ def test_a_first_run_may_take_its_days_in_parts(new_home: NewHome, monkeypatch: 
     assert worlds[0].made() == worlds[1].made()
 
 
+@pytest.mark.slow
 def test_a_visit_over_midnight_is_a_touchpoint_of_its_click_on_the_next_day(new_home: NewHome) -> None:
     world = World(new_home(attribution_lookback_days=1))
     world.put(SILVER_SESSIONS, [visit("s", datetime.fromisoformat("2026-11-02 23:55"), "ann", "Email")])
