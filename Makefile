@@ -14,7 +14,7 @@ STAMP := $(VENV)/.synced
 
 TRACER := tracer/dist/tracer.js
 
-.PHONY: help setup up down browser test check format bench clean
+.PHONY: help setup up down browser test check docs format bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,11 @@ check: setup ## Format, lint, types, import rules, the fast tests, the tracer's 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not kafka"
 	cd tracer && npm run check
+
+docs: setup ## Write dbt's documentation of every table to dist/dbt/static_index.html
+	$(BIN)/dbt docs generate --static --empty-catalog --quiet --project-dir dbt_project --profiles-dir dbt_project \
+	  --target-path ../dist/dbt --log-path dist/dbt
+	@echo "dist/dbt/static_index.html"
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .

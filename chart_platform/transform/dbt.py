@@ -103,7 +103,7 @@ def _models_only(manifest: Any) -> Any:
 
 def _where(scratch: Path) -> list[str]:
     return [
-        "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT),
+        "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target", "embedded",
         "--target-path", str(scratch), "--log-path", str(scratch),
     ]  # fmt: skip
 
