@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from chart_platform.contracts.tables import SESSION_QUALITY_DAILY, SILVER_EVENTS, SILVER_SESSIONS
+from chart_platform.contracts.tables import (
+    RETENTION_DAILY,
+    SESSION_QUALITY_DAILY,
+    SILVER_EVENTS,
+    SILVER_SESSIONS,
+    VISITORS,
+)
 from chart_platform.lakehouse import maintenance
 from chart_platform.quality.schemas import audit
 from chart_platform.transform import marts
+from chart_platform.transform.visitors import update_retention, update_visitors
 from chart_platform_tests.transform.fixtures import NewHome, dbt_cache, examples, new_home
 from chart_platform_tests.transform.homes import DAY, Home, at, event
 from chart_platform_tests.transform.test_incremental import Story, play, rules_file, stories
@@ -23,11 +30,13 @@ NEXT = DAY + timedelta(days=1)
 
 
 def contents(home: Home) -> dict[str, Counter[str]]:
-    return {table.full_name: home.multiset(table) for table in marts.mart_tables()}
+    return {table.full_name: home.multiset(table) for table in (*marts.mart_tables(), VISITORS, RETENTION_DAILY)}
 
 
 def made(home: Home, days: list[date] | None = None) -> set[date]:
+    update_visitors(home.lake, audit, days)
     results = marts.run(home.lake, audit, days)
+    update_retention(home.lake, audit, days)
     result = results.get(SESSION_QUALITY_DAILY.full_name)
     return set(result.days) if result is not None else set()
 
