@@ -243,9 +243,11 @@ def test_a_tier_holds_from_the_next_midnight_on_for_who_does_not_visit_too(new_h
     home.send(on(3), [visit(1, on(3), "other")])
     home.advance()
     look(home, datetime.combine(on(3), datetime.min.time()) + timedelta(hours=10), {"u": "gold"})
+    model.run(home.lake, audit)
+    assert spans(home, "u", "gold") == []
     home.send(on(5), [visit(2, on(5), "u"), visit(3, on(3), "u")])
     home.advance()
-    assert spans(home, "u", "gold") == [(4, None)]
+    assert spans(home, "u", "gold") == spans(home, "z", "gold") == [(4, None)]
     assert segments_of_visits(home)["s2"] == ["gold"]
 
 
@@ -376,15 +378,19 @@ def test_the_queries_of_the_documentation_run_and_say_what_the_funnel_says(new_h
     assert members[on(1), "fresh"] == 1 and members[on(3), "loyal"] == 1 and (on(2), "fresh") not in members
 
 
-def test_the_model_has_exactly_the_features_that_rules_may_name(
+def test_the_model_has_exactly_the_features_that_rules_may_name_and_computes_those_that_they_name(
     new_home: NewHome, rules_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
+    plans: list[str] = []
     store = model.ModelRun.store
 
     def watched(self: model.ModelRun, full_name: str, *given: Any) -> None:
         if full_name == SILVER_USER_SEGMENTS.full_name:
-            seen.extend(row[0] for row in self._connection.sql("describe intermediate.int_segment_features").fetchall())
+            features = "intermediate.int_segment_features"
+            seen.extend(row[0] for row in self._connection.sql(f"describe {features}").fetchall())
+            members = f"explain (format json) from segment_members('{features}')"
+            plans.append(self._connection.sql(members).fetchall()[0][1])
         store(self, full_name, *given)
 
     monkeypatch.setattr(model.ModelRun, "store", watched)
@@ -392,3 +398,4 @@ def test_the_model_has_exactly_the_features_that_rules_may_name(
     home.send(on(0), [visit(1, on(0), "u")])
     home.advance()
     assert sorted(seen) == sorted([*FEATURES, "user_id_hash", "evaluated_on"])
+    assert "affiliate_clicks" in plans[0] and "payout_cents" not in plans[0]
