@@ -30,8 +30,8 @@ from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.marts import COMPARED, DayTotals, balance_mart
 from chart_platform.quality.schemas import ContractBreach, audit
 from chart_platform.settings import get_settings
+from chart_platform.transform import attribution, visitors
 from chart_platform.transform import marts as following
-from chart_platform.transform import visitors
 from chart_platform.transform.dbt import DbtFailed
 
 JOB_NAME = "gold_to_marts"
@@ -130,7 +130,7 @@ def marts_request() -> dg.RunRequest:
 
 def marts_are_level(lake: Lake) -> bool:
     """True if there is nothing to follow. What a failed run left undone is not looked for."""
-    return following.up_to_date(lake) and visitors.up_to_date(lake)
+    return following.up_to_date(lake) and visitors.up_to_date(lake) and attribution.up_to_date(lake)
 
 
 def _wait_seconds(instance: dg.DagsterInstance) -> float:

@@ -84,8 +84,7 @@ ATTRIBUTION_WEIGHTS = Table(
     upstream=_JOURNEYS,
     made_from={
         **{name: [(_JOURNEYS, n) for n in ("path", "journeys", "converted")] for name in ("weight_ppb", "effect_ppb")},
-        "model": [],
-        "channel": [(_JOURNEYS, "path")],
+        **{name: [(_JOURNEYS, "path")] for name in ("model", "channel")},
     },
 )
 
@@ -174,7 +173,7 @@ FACT_ATTRIBUTION = Table(
     owner=_REVENUE,
     upstream=_CLICKS,
     made_from={
-        "kind": [],
+        "kind": [(_CLICKS, "event_id"), (_CONVERSIONS, "transaction_id")],
         "conversion_id": [(_CLICKS, "event_id"), (_CONVERSIONS, "network"), (_CONVERSIONS, "transaction_id")],
         "touch": [(_SESSIONS, "session_start_ts"), (_SESSIONS, "user_id_hash")],
         "touches": [(_SESSIONS, "session_start_ts"), (_SESSIONS, "user_id_hash")],
@@ -219,8 +218,10 @@ ATTRIBUTION_DAILY = Table(
     owner=_REVENUE,
     upstream=_FACT,
     made_from={
-        "model": [],
-        "conversions_millionths": [(_FACT, f"{model}_share") for model in ATTRIBUTION_MODELS],
+        **{
+            name: [(_FACT, f"{model}_share") for model in ATTRIBUTION_MODELS]
+            for name in ("model", "conversions_millionths")
+        },
         "amount_cents": [(_FACT, f"{model}_cents") for model in ATTRIBUTION_MODELS],
     },
 )
