@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,14 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chart_platform.contracts.tables import EXPERIMENT_ROLES
-from chart_platform.experiments.gold import conclusions
-from chart_platform.experiments.metrics import Metric, metric
-from chart_platform.experiments.registry import Registry, load_experiments
-from chart_platform.experiments.results import Conclusion, Judged, rows_of, variance_reduction
-from chart_platform.experiments.statistics import detectable_effect, total, visitors_needed
-from chart_platform.lakehouse.lake import Lake
+from chart_platform.experiments.metrics import metric
 from chart_platform.settings import get_settings
+
+# Every command starts by importing this module: tables and statistics are imported by those that need them.
+if TYPE_CHECKING:
+    from chart_platform.experiments.registry import Registry
+    from chart_platform.experiments.results import Conclusion, Judged
 
 experiment = typer.Typer(help="What experiments say, and how many visitors one needs.", no_args_is_help=True)
 
@@ -31,10 +30,18 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outp
 _Key = Annotated[str, typer.Argument(help="Key of the experiment.", metavar="KEY")]
 
 
-def _found(key: str) -> tuple[Registry, Conclusion]:
+def _latest() -> tuple[Registry, dict[str, Conclusion]]:
+    from chart_platform.experiments.gold import conclusions
+    from chart_platform.experiments.registry import load_experiments
+    from chart_platform.lakehouse.lake import Lake
+
     settings = get_settings()
     registry = load_experiments(settings.experiments)
-    latest = {c.design.key: c for c in conclusions(Lake(settings), registry)}
+    return registry, {c.design.key: c for c in conclusions(Lake(settings), registry)}
+
+
+def _found(key: str) -> tuple[Registry, Conclusion]:
+    registry, latest = _latest()
     if key not in latest:
         known = ", ".join(sorted(latest)) or "none yet"
         raise ValueError(f"No experiment {key!r} has had visitors; those that have: {known}.")
@@ -44,9 +51,7 @@ def _found(key: str) -> tuple[Registry, Conclusion]:
 @experiment.command("list")
 def list_(as_json: _Json = False) -> None:
     """Every experiment that is registered or has had visitors."""
-    settings = get_settings()
-    registry = load_experiments(settings.experiments)
-    latest = {c.design.key: c for c in conclusions(Lake(settings), registry)}
+    registry, latest = _latest()
     rows = []
     for key in sorted({*registry.experiments, *latest}):
         c = latest.get(key)
@@ -89,6 +94,8 @@ def _text(value: Any) -> Text:
 @experiment.command()
 def show(key: _Key, as_json: _Json = False) -> None:
     """What an experiment says as of its last day: every metric of each treatment beside the control."""
+    from chart_platform.experiments.results import rows_of
+
     _, found = _found(key)
     if as_json:
         print(json.dumps(rows_of(found), default=str))
@@ -110,17 +117,21 @@ def show(key: _Key, as_json: _Json = False) -> None:
 
 def _beside(found: Conclusion, variant: str) -> Table:
     """The metrics of one treatment beside the control, by their role."""
-    design, order = found.design, list(EXPERIMENT_ROLES)
+    from chart_platform.contracts.tables import EXPERIMENT_ROLES
+
+    design = found.design
     level = f"{1 - design.alpha:.0%}"
     heads = ["metric", design.control, variant, "change", f"{level} at one look", f"{level} at all looks", "p adjusted"]
     view = Table(*heads, "by CUPED", box=SIMPLE_HEAD, caption="* p adjusted for many comparisons is at most alpha")
-    mine = sorted((j for j in found.judged if j.variant == variant), key=lambda j: order.index(j.role))
+    mine = sorted((j for j in found.judged if j.variant == variant), key=lambda j: EXPERIMENT_ROLES.index(j.role))
     for j, after in zip_longest(mine, mine[1:]):
         view.add_row(*map(Text, _cells(j, design.alpha)), end_section=after is not None and after.role != j.role)
     return view
 
 
 def _cells(j: Judged, alpha: float) -> list[str]:
+    from chart_platform.experiments.results import variance_reduction
+
     name = f"{j.role}: {j.metric.name}"
     if j.plain is None:
         return [name, *["–"] * 7]
@@ -154,9 +165,11 @@ def power(
     as_json: _Json = False,
 ) -> None:
     """How many visitors a metric needs to show an effect, going by what was measured so far."""
+    from chart_platform.experiments.statistics import detectable_effect, total, visitors_needed
+
     registry, found = _found(key)
     planned = registry.experiments.get(key)
-    chosen: Metric = metric(metric_name or found.design.primary)
+    chosen = metric(metric_name or found.design.primary)
     wanted = effect or (planned.minimum_detectable_effect if planned else 0.05)
     chance = power or (planned.power if planned else 0.8)
     design, ratio = found.design, chosen.denominator is not None
