@@ -20,7 +20,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, BACKFILL_ID_TAG
 from dagster_shared.error import SerializableErrorInfo
 
-from chart_platform.definitions import defs
+from chart_platform.definitions import build_definitions, defs
 from chart_platform.defs.modes import PROCESS_TAG, process_mark, settle_dead_runs
 from chart_platform.pipeline import prepare_dagster_home
 from chart_platform.rebuild.plan import Plan
@@ -174,7 +174,8 @@ def execute(instance: dg.DagsterInstance, plan: Plan, backfill_id: str, advance:
 
 def publish(instance: dg.DagsterInstance) -> None:
     """Let the analysts' file follow: its views name the files that were live when it was made."""
-    defs.resolve_implicit_global_asset_job_def().execute_in_process(
+    # Built anew, as the file's place is that of the settings at that time.
+    build_definitions().resolve_implicit_global_asset_job_def().execute_in_process(
         run_config=_QUIET, asset_selection=[_PUBLISHED], instance=instance, tags={PROCESS_TAG: process_mark()}
     )
 

@@ -32,7 +32,8 @@ from chart_platform.contracts.tables import (
 from chart_platform.conversions.gold import update_facts, update_reconciliation
 from chart_platform.conversions.intake import take_in
 from chart_platform.definitions import defs
-from chart_platform.defs.modes import RANGES
+from chart_platform.defs.marts import GROUP, JOB_NAME
+from chart_platform.defs.modes import INCREMENTAL, MODE_TAG, RANGES
 from chart_platform.edge.links import Links
 from chart_platform.lakehouse.duck import connect, relation
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -41,7 +42,6 @@ from chart_platform.rebuild.plan import derived
 from chart_platform.settings import get_settings
 from chart_platform.simulator import FaultRates, SimulationConfig, generate
 from chart_platform.simulator.networks import Click, Habits, simulate
-from chart_platform.transform import marts
 from chart_platform_tests.command_line import COMMAND, environment
 from chart_platform_tests.edge.collecting import until
 from chart_platform_tests.transform.fixtures import NewHome, examples
@@ -75,7 +75,13 @@ def filled(home: Home, seed: int, batches: int = 3, events: int = 400) -> Home:
     products = {link.link_id: link.product_id for link in Links.load()}
     update_facts(home.lake, audit, products)
     update_reconciliation(home.lake, audit, products)
-    marts.run(home.lake, audit)
+    graph = defs.resolve_asset_graph()
+    keys = [dg.AssetKey([table.namespace, table.name]) for table in derived()]
+    marts = [key for key in keys if graph.get(key).group_name == GROUP]
+    made = defs.resolve_job_def(JOB_NAME).execute_in_process(
+        asset_selection=marts, partition_key=END.isoformat(), tags={MODE_TAG: INCREMENTAL}, raise_on_error=False
+    )
+    assert made.success
     return home
 
 
@@ -145,9 +151,11 @@ def drift(home: Home, table: Table, doomed: str, altered: str | None = None) -> 
 def test_a_rebuild_of_days_that_came_in_batches_with_faults_changes_no_row_of_any_table(
     seed: int, batches: int, new_home: NewHome, use: Any
 ) -> None:
-    home = filled(new_home(), seed, batches)
+    home = new_home()
+    ask = use(home)
+    filled(home, seed, batches)
     before = {table.full_name: home.multiset(table) for table in derived()}
-    found = use(home)("--yes", "--json")
+    found = ask("--yes", "--json")
     assert found.changed == {} and found.code == 0, found.out
     assert {table.full_name: home.multiset(table) for table in derived()} == before
     listed = {one["table"] for one in found.figures["tables"]}
@@ -156,8 +164,9 @@ def test_a_rebuild_of_days_that_came_in_batches_with_faults_changes_no_row_of_an
 
 @pytest.mark.slow
 def test_rows_that_somebody_changed_are_mended_and_reported_by_table_and_day(new_home: NewHome, use: Any) -> None:
-    home = filled(new_home(), seed=7)
+    home = new_home()
     ask = use(home)
+    filled(home, seed=7)
     truth = {table.full_name: home.multiset(table) for table in derived()}
     day = FIRST + timedelta(days=1)
     of_day = f"t.event_dt = date '{day}'"
@@ -184,8 +193,9 @@ def test_rows_that_somebody_changed_are_mended_and_reported_by_table_and_day(new
 
 @pytest.mark.slow
 def test_new_data_is_no_finding_and_accepted_differences_are_none(new_home: NewHome, use: Any) -> None:
-    home = filled(new_home(), seed=3, events=300)
+    home = new_home()
     ask = use(home)
+    filled(home, seed=3, events=300)
     late = at(FIRST, "12:00:00")
     home.send(END, [event(1, late, session="late", visitor="late")])
     found = ask("--yes", "--json", "--only", "silver.events", "--only", "silver.sessions")
@@ -204,8 +214,9 @@ def test_new_data_is_no_finding_and_accepted_differences_are_none(new_home: NewH
 def test_a_rebuild_that_was_killed_is_told_from_what_was_before_it_when_it_is_run_again(
     new_home: NewHome, use: Any
 ) -> None:
-    home = filled(new_home(), seed=5, events=300)
+    home = new_home()
     ask = use(home)
+    filled(home, seed=5, events=300)
     rows = drift(home, SILVER_EVENTS, "hash(t.event_id) % 5 = 0", None)
     began = home.lake.load(SILVER_EVENTS).current_snapshot()
     assert began is not None
