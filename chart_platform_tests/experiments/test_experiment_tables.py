@@ -230,7 +230,7 @@ def events(draw: st.DrawFn) -> list[Event]:
 
 
 @given(events(), st.randoms(use_true_random=False), st.lists(st.sampled_from(REGISTRIES), min_size=3, max_size=3))
-@settings(max_examples=examples(6, 150))
+@settings(max_examples=examples(4, 150))
 def test_whatever_comes_in_whatever_order_the_tables_are_those_of_one_look_at_the_end(
     tmp_path_factory: pytest.TempPathFactory, of: list[Event], rng: Any, registries: list[Registry]
 ) -> None:
