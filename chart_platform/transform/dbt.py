@@ -92,11 +92,20 @@ def _parse(folder: Path) -> None:
 
 
 def _models_only(manifest: Any) -> Any:
-    """The manifest without tests, metrics and words about sources, which a run of models would load for nothing."""
+    """The manifest without what a run of models would load for nothing: tests, metrics, words about sources, parsed files."""
     manifest.nodes = {name: node for name, node in manifest.nodes.items() if node.resource_type == "model"}
     for source in manifest.sources.values():
         source.columns = {}
-    for others in ("unit_tests", "exposures", "metrics", "semantic_models", "saved_queries", "docs"):
+    for others in (
+        "unit_tests",
+        "exposures",
+        "metrics",
+        "semantic_models",
+        "saved_queries",
+        "docs",
+        "files",
+        "flat_graph",
+    ):
         setattr(manifest, others, {})
     return manifest
 
