@@ -202,9 +202,8 @@ def _holding(run: _Run, files: Sequence[DataFile]) -> list[DataFile]:
 def _stage_visitors(run: _Run, came: str, went: str, old: Sequence[DataFile]) -> None:
     """Make ``staged``: the rows of all visitors of ``came`` and ``went``, on top of their rows in ``old``."""
     connection = run.connection
-    connection.execute(f"create temp table before as from {relation(run.current, VISITORS, old)}")
-    if old:
-        connection.execute("delete from before where user_id_hash not in (select user_id_hash from touched)")
+    known = "user_id_hash in (select user_id_hash from touched)" if old else "false"
+    connection.execute(f"create temp table before as from {relation(run.current, VISITORS, old)} where {known}")
     connection.execute(
         f"""
         create temp table visits as
