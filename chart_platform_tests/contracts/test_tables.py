@@ -29,7 +29,7 @@ from chart_platform.contracts.tables import (
 )
 from chart_platform.lakehouse.duck import connect, create_views, duckdb_type
 from chart_platform.quality.schemas import audit, breaches, pandera_schema
-from chart_platform.transform import dbt, model, silver
+from chart_platform.transform import dbt, marts, model, silver
 from chart_platform_tests.transform.fixtures import NewHome, dbt_cache, new_home
 from chart_platform_tests.transform.homes import DAY, at, event
 
@@ -104,31 +104,11 @@ def test_lineage_covers_every_derived_column_and_names_columns_that_exist(declar
 
 
 @pytest.mark.slow
-def test_every_table_derived_from_a_batch_is_a_dbt_model_and_the_other_way_round(new_home: NewHome) -> None:
+def test_every_derived_table_has_a_dbt_model_or_sql_of_its_own_and_each_model_a_table(new_home: NewHome) -> None:
     nodes = dbt.manifest_json(new_home().settings)["nodes"].values()
     models = {f"{n['schema']}.{n['name']}" for n in nodes if n["config"]["materialized"] == "iceberg_table"}
-    assert models == {t.full_name for t in DERIVED if t not in NO_MODELS} == {t.full_name for t in model.DERIVED}
-
-
-@pytest.mark.slow
-def test_dbt_models_return_the_declared_columns_in_their_types(
-    new_home: NewHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    returned: dict[str, list[tuple[str, str]]] = {}
-    store = model.ModelRun.store
-
-    def described(self: model.ModelRun, full_name: str, staged: str) -> None:
-        found = self._connection.cursor().sql(f"describe {staged}").fetchall()
-        returned[full_name] = [(name, kind) for name, kind, *_ in found]
-        store(self, full_name, staged)
-
-    monkeypatch.setattr(model.ModelRun, "store", described)
-    home = new_home()
-    home.send(DAY, [event(1, at(DAY, "10:00:00"), "affiliate_click", session="s", visitor="u")])
-    home.advance()
-    for full_name, columns in returned.items():
-        assert sorted(columns) == sorted((c.name, duckdb_type(c.type)) for c in table(full_name).columns), full_name
-    assert set(returned) == {t.full_name for t in model.DERIVED}
+    assert models == {t.full_name for t in DERIVED if t not in NO_MODELS}
+    assert {t.full_name for t in (*model.DERIVED, *marts.mart_tables())} < models
 
 
 def test_views_show_the_declared_columns_in_their_types(new_home: NewHome) -> None:
