@@ -79,7 +79,12 @@ def main(visits: int = 1_000_000, days: int = 30) -> None:
             f"'v' || ((hash(i * 7 + 1) % {visits}) * (hash(i * 3) % 1000) // 3000)::bigint as u from range({visits}) t (i)"
         )
         _put(lake, connection, SILVER_SESSIONS, _select(SILVER_SESSIONS, _VISITS, "base"))
-        _put(lake, connection, FACT_AFFILIATE_CLICKS, _select(FACT_AFFILIATE_CLICKS, _CLICKS, "base where hash(i * 5) % 10 = 0"))
+        _put(
+            lake,
+            connection,
+            FACT_AFFILIATE_CLICKS,
+            _select(FACT_AFFILIATE_CLICKS, _CLICKS, "base where hash(i * 5) % 10 = 0"),
+        )
         _measure(lake, "first run")
         for name, day in (("last", FIRST_DAY + timedelta(days=days - 1)), ("first", FIRST_DAY)):
             late = _VISITS | {"session_id": f"'late-{name}'", "channel": "'Email'"}
