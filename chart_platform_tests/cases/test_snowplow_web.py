@@ -298,13 +298,16 @@ def test_a_page_view_after_which_there_were_only_pings_lasts_as_long_as_snowplow
 
 
 def test_users_are_as_many_as_snowplow_counts_and_come_and_go_when_it_says(fixtures: Path, outcome: Outcome) -> None:
+    """A visitor whose id changed within a session counts with all of it, by the id at its start.
+
+    Page views are those of the visits: gold.visitors adds silver.sessions up, which counts a page view sent twice twice.
+    """
     found = outcome.sql.sql(
         """
-        select user_id_hash, min(session_start_ts), max(session_end_ts), count(*), list(session_id)
-        from silver.sessions where user_id_hash is not null group by 1
+        select user_id_hash, first_seen_ts, last_seen_ts, visits, landing_page_url, list(session_id)
+        from gold.visitors join silver.sessions using (user_id_hash) group by all
         """
     ).fetchall()
-    # A visitor whose id changed within a session counts with all of it, by the id at its start.
     page_views = _page_views(outcome)
     ours = {user: (*figures, sum(page_views.get(s, 0) for s in visits)) for user, *figures, visits in found}
     # Snowplow makes up a page view for a session of pings only.
@@ -318,12 +321,14 @@ def test_users_are_as_many_as_snowplow_counts_and_come_and_go_when_it_says(fixtu
             datetime.fromisoformat(row["start_tstamp"]),
             datetime.fromisoformat(row["end_tstamp"]),
             int(row["sessions"]),
+            row["first_page_url"],
             int(row["page_views"]) - made_up[row["domain_userid"]],
         )
         for row in _expected(fixtures, "users")
     }
     assert len(theirs) == 11
     assert ours == theirs
+    assert outcome.sql.sql("select count(*) from gold.visitors").fetchall() == [(11,)]
 
 
 @pytest.mark.parametrize("session", [SENT_TOO_LATE, WITHOUT_PAGE_VIEW_ID])
