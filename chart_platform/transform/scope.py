@@ -40,7 +40,7 @@ from chart_platform.contracts.tables import (
     Table,
 )
 from chart_platform.lakehouse.changes import changed_since, made_from
-from chart_platform.lakehouse.duck import relation
+from chart_platform.lakehouse.duck import local_path, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.lakehouse.progress import Progress, progress_of
 from chart_platform.transform.segments import LONGEST, SegmentRule
@@ -55,6 +55,8 @@ _EVENT_COLUMNS = (
     "affiliate_link_id, affiliate_target, payout_cents, click_id, affiliate_network, affiliate_position, "
     "affiliate_context, event_dt"
 )
+_KEY = "session_key(session_id, user_id_hash) as session_key"
+_KEYED_EVENT = f"{_KEY}, {_EVENT_COLUMNS}"
 _MANY_CHAINS = 250_000
 """Above so many the events are read again where they are needed: a copy of them all would not fit in memory."""
 _FOR_GOOD = "date '9999-01-01'"
@@ -261,21 +263,38 @@ class Scope:
         for day, found in of_day.items():
             alike.setdefault(tuple(found), []).append(day)
         clauses = [And(In("event_dt", days), In("event_hour", found)) for found, days in alike.items()]
-        source = self._read_events(_any(clauses)) if clauses else self._relation(SILVER_EVENTS, [])
+        files = self._lake.files(self._heads[SILVER_EVENTS.full_name], _any(clauses)) if clauses else []
         ((chains,),) = self._connection.sql("select count(*) from scope.extents").fetchall()
-        self._connection.execute(
-            f"""
-            create or replace {"view" if chains > _MANY_CHAINS else "table"} scope.events as
-            with keyed as not materialized (
-                select session_key(session_id, user_id_hash) as session_key, {_EVENT_COLUMNS} from {source}
-            )
+        if chains <= _MANY_CHAINS:
+            self._connection.execute(f"create or replace table scope.events as {self._in_scope(files)}")
+            return
+        whole = self._whole(files)
+        all_of_whole = f"select {_KEYED_EVENT} from {self._relation(SILVER_EVENTS, whole)}"
+        others = self._in_scope([file for file in files if file not in whole])
+        self._connection.execute(f"create or replace view scope.events as {all_of_whole} union all {others}")
 
-            select k.* from keyed as k
-            semi join scope.extents as x on x.session_key = k.session_key and k.ts between x.low and x.high
-            union all
-            select k.* from keyed as k where k.session_key is null and k.event_id in (select event_id from scope.anonymous)
-            """
-        )
+    def _in_scope(self, files: Sequence[DataFile], columns: str = _KEYED_EVENT, filename: bool = False) -> str:
+        source = relation(self._heads[SILVER_EVENTS.full_name], SILVER_EVENTS, files, filename)
+        return f"""
+            (
+                with keyed as not materialized (select {columns} from {source})
+
+                select k.* from keyed as k
+                semi join scope.extents as x on x.session_key = k.session_key and k.ts between x.low and x.high
+                union all
+                select k.* from keyed as k
+                where k.session_key is null and k.event_id in (select event_id from scope.anonymous)
+            )
+        """
+
+    def _whole(self, files: Sequence[DataFile]) -> list[DataFile]:
+        """Those of which every event is in scope: each model that reads them is spared the look for its chain."""
+        columns = f"{_KEY}, ts, event_id, filename"
+        found = self._connection.sql(
+            f"select filename, count(*) from {self._in_scope(files, columns, filename=True)} group by filename"
+        ).fetchall()
+        rows = dict(found)
+        return [file for file in files if rows.get(local_path(file.file_path)) == file.record_count]
 
     def _relation(self, declared: Table, files: Sequence[DataFile]) -> str:
         return relation(self._heads[declared.full_name], declared, files)

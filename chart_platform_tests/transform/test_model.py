@@ -19,7 +19,7 @@ from chart_platform.contracts.tables import (
 )
 from chart_platform.lakehouse.lake import paths
 from chart_platform.quality.schemas import audit
-from chart_platform.transform import model, silver
+from chart_platform.transform import model, scope, silver
 from chart_platform_tests.transform.fixtures import NewHome
 from chart_platform_tests.transform.homes import DAY, Home, at, event, multiset
 from chart_platform_tests.transform.test_incremental import crash_after
@@ -197,3 +197,21 @@ def test_a_cap_below_a_day_lets_a_session_id_come_back_on_the_same_day(new_home:
     home.send(DAY, [event(1, at(DAY, "01:00:00"), session="s"), event(2, at(DAY, "10:00:00"), session="s")])
     home.advance()
     assert sorted(r["session_start_ts"].hour for r in home.rows(FACT_FUNNEL)) == [1, 10]
+
+
+def test_events_that_are_too_many_to_copy_are_read_where_they_lie_to_the_same_tables(
+    new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(home: Home) -> dict[str, object]:
+        first = [event(n, at(DAY, "10:00:00") + n, "affiliate_click", session=f"s{n % 3}") for n in range(6)]
+        home.send(DAY, [*first, event(6, at(DAY, "10:10:00"))])
+        home.advance()
+        # Of the file of ten o'clock one visit goes on and two and somebody's event don't; three o'clock has a file of its own.
+        later = [event(10, at(DAY, "10:30:00"), session="s0"), event(11, at(DAY, "15:00:00"), session="new")]
+        home.send(DAY, [*later, event(12, at(DAY, "15:00:01"))])
+        home.advance()
+        return {table.full_name: home.multiset(table) for table in model.DERIVED}
+
+    copied = told(new_home())
+    monkeypatch.setattr(scope, "_MANY_CHAINS", 0)
+    assert told(new_home()) == copied

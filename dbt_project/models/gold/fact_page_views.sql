@@ -1,10 +1,22 @@
 -- One row a page view and visit. What else happened on the page is told by the page view's id; without one a page view
--- stands alone, as do those of nobody, of which a run sees only the new ones.
-with page_views as (
+-- stands alone, as do those of nobody, of which a run sees only the new ones. Most pages are seen and left: only ids with
+-- several events are put together, as that costs several times a look at each event.
+with events as (
+    select * from {{ ref('int_sessionized_events') }}
+),
+
+shared as (
+    select session_id, page_view_id from events
+    where session_id is not null and page_view_id is not null
+    group by session_id, page_view_id
+    having count(*) > 1
+),
+
+page_views as (
     select
-        session_id,
         {{ first_of("event_id", "place", "event_type = 'page_view'") }} as event_id,
-        {{ any_of('page_view_id') }} as page_view_id,
+        page_view_id,
+        session_id,
         {{ first_of('user_id_hash', 'place') }} as user_id_hash,
         min(ts) filter (where event_type = 'page_view') as ts,
         max(ts) as last_ts,
@@ -17,9 +29,28 @@ with page_views as (
         {{ first_of('geo_country', 'place') }} as geo_country,
         {{ first_of('device', 'place') }} as device,
         {{ first_of("experiment_keys", "place", "event_type = 'page_view'") }} as experiment_keys
-    from {{ ref('int_sessionized_events') }}
-    group by session_id, visit_start, case when session_id is null then event_id else coalesce(page_view_id, event_id) end
+    from (select events.* from events {{ semi_join('shared', 'shared', 'events', ['session_id', 'page_view_id']) }}) as on_shared
+    group by session_id, visit_start, page_view_id
     having bool_or(event_type = 'page_view')
+    union all
+    select
+        event_id,
+        page_view_id,
+        session_id,
+        user_id_hash,
+        ts,
+        ts as last_ts,
+        page_url,
+        referrer,
+        is_comparison,
+        0 as chart_interactions,
+        0 as affiliate_clicks,
+        ab_variant,
+        geo_country,
+        device,
+        experiment_keys
+    from events
+    {{ anti_join('shared', 'shared', 'events', ['session_id', 'page_view_id'], "event_type = 'page_view'") }}
 )
 
 select

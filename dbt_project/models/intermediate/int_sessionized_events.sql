@@ -14,5 +14,5 @@ with placed as (
 
 select
     *,
-    event_type = 'page_view' and coalesce({{ is_comparison_page('page_url') }}, false) as is_comparison
+    case when event_type = 'page_view' then {{ is_comparison_page('page_url') }} else false end as is_comparison
 from placed
