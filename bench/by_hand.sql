@@ -1,4 +1,5 @@
--- Visits and funnel of deduplicated events in one go: what an analyst would write, on defaults of the settings.
+-- Visits and funnel of deduplicated events in one go: what an analyst would write, on defaults of the settings. All that
+-- sessions and funnel say but the channel (14 regular expressions) and the visitor's segments.
 with keyed as (
     select *, coalesce('s:' || session_id, 'u:' || user_id_hash) as visit_key
     from {events} as events
@@ -31,6 +32,28 @@ select
     arg_min(ab_variant, ts) as ab_variant,
     arg_min(geo_country, ts) as geo_country,
     arg_min(user_id_hash, ts) as user_id_hash,
+    arg_min(device, ts) as device,
+    arg_min(browser, ts) as browser,
+    arg_min(os, ts) as os,
+    arg_min(referrer, ts) as referrer,
+    arg_min(
+        struct_pack(
+            source := utm_source, medium := utm_medium, campaign := utm_campaign, term := utm_term, content := utm_content
+        ),
+        ts
+    ) filter (where coalesce(utm_source, utm_medium, utm_campaign, utm_term, utm_content) is not null) as utm,
+    count(*) filter (where event_type = 'page_view' and page_url like '%/compare/%') as comparison_views,
+    count(*) filter (where chart_action = 'toggle') as toggles,
+    count(*) filter (where chart_action = 'sort') as sorts,
+    count(*) filter (where chart_action = 'filter') as filters,
+    count(*) filter (where chart_action = 'compare_expand') as expands,
+    count(*) filter (where lower(chart_control_id) like '%price%') as price_interactions,
+    count(*) filter (
+        where regexp_matches(lower(concat_ws(' ', chart_control_id, chart_control_value)), 'deal|discount|coupon|trial')
+    ) as deal_interactions,
+    min(ts) filter (where event_type = 'page_view' and page_url like '%/compare/%') as comparison_ts,
+    min(ts) filter (where event_type = 'chart_interaction') as interaction_ts,
+    min(ts) filter (where event_type = 'affiliate_click') as click_ts,
     bool_or(event_type = 'page_view' and page_url like '%/compare/%') as saw_comparison,
     bool_or(event_type = 'chart_interaction') as interacted_chart,
     bool_or(event_type = 'affiliate_click') as clicked_affiliate,

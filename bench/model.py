@@ -6,6 +6,7 @@ Belongs here: the functions that ``measure`` calls for it. Does not belong here:
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,21 @@ import sqlglot
 from bench.contenders.common import Job
 from bench.contenders.ours import settings_of
 from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL, SILVER_EVENTS, SILVER_SESSIONS
+from chart_platform.experiments import gold as experiments
+from chart_platform.experiments.registry import load_experiments
 from chart_platform.lakehouse.duck import connect, local_path, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
-from chart_platform.transform import model, silver
+from chart_platform.transform import attribution, marts, model, silver
+from chart_platform.transform.dbt import invoke, manifest_json
 
 _HERE = Path(__file__).parent
 _EVENTS, _VISITS = ((_HERE / f"{name}.sql").read_text() for name in ("by_hand_events", "by_hand"))
 _FLAT = (Path(silver.__file__).parent / "silver.sql").read_text()
+_OF_FUNNEL = (
+    "visit_key, visit_number, session_start_ts, user_id_hash, saw_comparison, interacted_chart, clicked_affiliate, affiliate_target, "
+    "payout_cents, ab_variant, geo_country, device, comparison_ts, interaction_ts, click_ts, event_dt"
+)
 _COPY = "(format parquet, compression zstd, compression_level 1)"
 
 
@@ -39,9 +47,56 @@ def run_model(argument: dict[str, Any]) -> dict[str, int]:
     return {name: result.rows for name, result in done.items()}
 
 
+def parse(argument: dict[str, Any]) -> int:
+    """dbt's project parsed and kept, as the first run of an installation does."""
+    return len(manifest_json(settings_of(Job.of(argument))))
+
+
+def run_visits(argument: dict[str, Any]) -> dict[str, int]:
+    """silver.events to sessions and funnel alone, with their segments; the catalog is put back as it was after it."""
+    lake = Lake(settings_of(Job.of(argument)))
+    run = model.ModelRun(lake, None, audit)
+    catalog = lake.settings.root / "catalog.db"
+    kept = catalog.with_suffix(".kept")
+    shutil.copyfile(catalog, kept)
+    invoke(lake.settings, ["run", "--select", "+sessions", "+fact_funnel"], run)
+    kept.replace(catalog)
+    return {name: result.rows for name, result in run.results.items()}
+
+
+def run_marts(argument: dict[str, Any]) -> dict[str, int]:
+    """Sessions and facts to the marts of dbt."""
+    done = marts.run(Lake(settings_of(Job.of(argument))), audit)
+    return {name: result.rows for name, result in done.items()}
+
+
+def run_attribution(argument: dict[str, Any]) -> dict[str, int]:
+    """Visits, clicks and conversions to their attribution."""
+    done = attribution.run(Lake(settings_of(Job.of(argument))), audit)
+    return {name: result.rows for name, result in done.items()}
+
+
+def run_experiments(argument: dict[str, Any]) -> dict[str, int]:
+    """Page views and visits to the experiments' results."""
+    lake = Lake(settings_of(Job.of(argument)))
+    done = experiments.update(lake, audit, load_experiments(lake.settings.experiments))
+    return {name: made.rows for name, made in done.items()}
+
+
 def update_all(argument: dict[str, Any]) -> dict[str, int]:
     """What an incremental run does after ingestion."""
     return update_silver(argument) | run_model(argument)
+
+
+def by_hand_visits(argument: dict[str, Any]) -> dict[str, int]:
+    """The query of :func:`by_hand` over silver.events, written to the two files of sessions and funnel."""
+    lake = Lake(settings_of(Job.of(argument)))
+    connection = connect(lake.settings)
+    silver_events = lake.load(SILVER_EVENTS)
+    events = relation(silver_events, SILVER_EVENTS, lake.files(silver_events))
+    connection.execute(f"create temp table visits as {_VISITS.format(events=events)}")
+    _write_visits(argument, connection)
+    return _sums(connection, "visits")
 
 
 def by_hand(argument: dict[str, Any]) -> dict[str, int]:
@@ -67,14 +122,15 @@ def by_hand_all(argument: dict[str, Any]) -> dict[str, int]:
     connection.execute(f"copy (select * from ({flat}) qualify {first}) to '{events}' {_COPY}")
     query = _VISITS.format(events=f"'{events}'")
     connection.execute(f"create temp table visits as {query}")
-    for name, columns in (
-        ("sessions", "* exclude (saw_comparison, payout_cents)"),
-        ("funnel", "* exclude (pageviews)"),
-    ):
-        connection.execute(f"copy (select {columns} from visits) to '{_target(argument, name)}' {_COPY}")
+    _write_visits(argument, connection)
     clicks = f"select * from '{events}' where event_type = 'affiliate_click'"
     connection.execute(f"copy ({clicks}) to '{_target(argument, 'clicks')}' {_COPY}")
     return _sums(connection, "visits")
+
+
+def _write_visits(argument: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> None:
+    for name, columns in (("sessions", "* exclude (comparison_ts, interaction_ts, click_ts)"), ("funnel", _OF_FUNNEL)):
+        connection.execute(f"copy (select {columns} from visits) to '{_target(argument, name)}' {_COPY}")
 
 
 def spark(argument: dict[str, Any]) -> dict[str, Any]:
