@@ -3,7 +3,7 @@
 Two homes get the same kind of traffic, one of a single day and one of many days with as many events a day, are brought
 up to date, and then each takes in the same number of new events.
 
-Belongs here: building the histories and measuring the run after ingestion (silver and the models).
+Belongs here: building the histories and measuring the run after ingestion (silver and the models, then the marts).
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ def compare(
 ) -> dict[str, Any]:
     """CPU-seconds of the incremental run on one day and on ``days`` of history, and their ratio."""
     found = {n: _run(settings, folder, n, per_day, repeat, say) for n in (1, days)}
+    short, long = found[1], found[days]
     return {
         "new_events": _SMALL_RUN,
         "events_a_day": per_day,
         "days": days,
-        "cpu_seconds_on_1_day": found[1],
-        f"cpu_seconds_on_{days}_days": found[days],
-        "ratio": round(median(found[days]) / median(found[1]), 3),
+        "cpu_seconds_on_1_day": short["update_all"],
+        f"cpu_seconds_on_{days}_days": long["update_all"],
+        "ratio": round(median(long["update_all"]) / median(short["update_all"]), 3),
+        "marts_on_1_day": short["run_marts"],
+        f"marts_on_{days}_days": long["run_marts"],
+        "marts_ratio": round(median(long["run_marts"]) / median(short["run_marts"]), 3),
     }
 
 
 def _run(
     settings: Settings, folder: Path, days: int, per_day: int, repeat: int, say: Callable[[str], None]
-) -> list[float]:
+) -> dict[str, list[float]]:
     topic = f"bench.history-{days}"
     argument = {
         "bootstrap_servers": settings.bootstrap_servers,
@@ -53,15 +57,16 @@ def _run(
     fill(settings, topic, generate(history))
     _bring_up_to_date(settings, argument)
     say(f"  {days} days of history with {days * per_day} events are in place")
-    spent: list[float] = []
+    spent: dict[str, list[float]] = {"update_all": [], "run_marts": []}
     for number in range(repeat):
         # New visits of the last day, as many and the same in both homes.
         fill(settings, topic, _fresh(end, number))
         argument["ends"] = _ends(settings, topic)
         measure("bench.contenders.ours:take_in", argument)
-        cost = measure("bench.model:update_all", argument)
-        spent.append(round(cost.cpu_seconds, 2))
-        say(f"  {days} days: {cost.cpu_seconds:.2f} CPU-seconds for {_SMALL_RUN} new events")
+        for step, found in spent.items():
+            cost = measure(f"bench.model:{step}", argument)
+            found.append(round(cost.cpu_seconds, 2))
+            say(f"  {days} days, {step}: {cost.cpu_seconds:.2f} CPU-seconds for {_SMALL_RUN} new events")
     return spent
 
 
@@ -74,6 +79,7 @@ def _bring_up_to_date(settings: Settings, argument: dict[str, Any]) -> None:
     argument["ends"] = _ends(settings, argument["topic"])
     measure("bench.contenders.ours:take_in", argument)
     measure("bench.model:update_all", argument)
+    measure("bench.model:run_marts", argument)
 
 
 def _ends(settings: Settings, topic: str) -> dict[int, int]:

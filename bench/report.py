@@ -158,6 +158,12 @@ def _incremental(found: dict[str, Any]) -> str:
         f"## {found['new_events']:,} new events on a short and a long history, {found['events_a_day']:,} events a day\n\n"
         + _table(["History", "CPU-seconds of silver and the models, each run"], rows)
         + f"\nRatio of the medians: {found['ratio']}.\n"
+        + (
+            f"\nThe run of dbt's marts after it: {', '.join(map(str, found['marts_on_1_day']))} CPU-seconds on 1 day and "
+            f"{', '.join(map(str, found[f'marts_on_{days}_days']))} on {days} days; ratio {found['marts_ratio']}.\n"
+            if "marts_ratio" in found
+            else ""
+        )
     )
 
 
