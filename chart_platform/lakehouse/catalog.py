@@ -21,7 +21,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import IcebergType, ListType, StructType
 from sqlalchemy.exc import IntegrityError
 
-from chart_platform.contracts.tables import TABLES, Table
+from chart_platform.contracts.tables import Table
 from chart_platform.settings import Settings
 
 ROWS_PER_FILE = "chart.rows-per-file"
@@ -53,14 +53,37 @@ def identifier(settings: Settings, table: Table) -> tuple[str, str]:
     return f"{settings.namespace_prefix}{table.namespace}", table.name
 
 
-def ensure_tables(catalog: Catalog, settings: Settings) -> None:
-    """Create the tables that are missing, add to the others what the contract has added. Safe from several processes.
+def ensure_table(catalog: Catalog, settings: Settings, table: Table) -> None:
+    """Create the table, or add the declared columns and struct members that it lacks, as optional ones.
+
+    Files written before stay as they are: who reads them finds nulls. Safe from several processes.
 
     Raises:
-        SchemaContradiction: a table exists with columns that no addition brings to the contract; names them.
+        SchemaContradiction: the table has columns that no addition brings to the contract; names them.
     """
-    for table in TABLES:
-        _bring_to_contract(catalog, settings, table)
+    missing: dict[tuple[str, ...], IcebergType] = {}
+    for _ in range(_ATTEMPTS):
+        try:
+            existing = catalog.load_table(identifier(settings, table))
+        except NoSuchTableError:
+            _create(catalog, settings, table)
+            continue
+        missing, different = _compare(existing.schema().as_struct(), _iceberg_schema(catalog, table).as_struct())
+        if different:
+            raise SchemaContradiction(
+                f"Table {table.full_name} and its contract differ in {', '.join(sorted(different))}, and only optional "
+                "columns and members can be added. Use another CHART_NAMESPACE_PREFIX or CHART_HOME."
+            )
+        if not missing:
+            return
+        # Another starter that comes first makes this one conflict; the second look finds nothing missing.
+        with suppress(CommitFailedException), existing.update_schema() as update:
+            for path, kind in missing.items():
+                update.add_column(path, kind)
+    raise SchemaContradiction(
+        f"Table {table.full_name} kept changing while {', '.join('.'.join(path) for path in missing)} was to be added. "
+        "Start again when nobody else changes its schema."
+    )
 
 
 def _create(catalog: Catalog, settings: Settings, table: Table) -> None:
@@ -111,36 +134,6 @@ def _properties(table: Table) -> dict[str, str]:
         # 'chart_interaction' has 17 characters: truncated bounds would defeat pruning.
         properties[f"write.metadata.metrics.column.{name}"] = "full"
     return properties
-
-
-def _bring_to_contract(catalog: Catalog, settings: Settings, table: Table) -> None:
-    """Create the table, or add the declared columns and struct members that it lacks, as optional ones.
-
-    Files written before stay as they are: who reads them finds nulls.
-    """
-    missing: dict[tuple[str, ...], IcebergType] = {}
-    for _ in range(_ATTEMPTS):
-        try:
-            existing = catalog.load_table(identifier(settings, table))
-        except NoSuchTableError:
-            _create(catalog, settings, table)
-            continue
-        missing, different = _compare(existing.schema().as_struct(), _iceberg_schema(catalog, table).as_struct())
-        if different:
-            raise SchemaContradiction(
-                f"Table {table.full_name} and its contract differ in {', '.join(sorted(different))}, and only optional "
-                "columns and members can be added. Use another CHART_NAMESPACE_PREFIX or CHART_HOME."
-            )
-        if not missing:
-            return
-        # Another starter that comes first makes this one conflict; the second look finds nothing missing.
-        with suppress(CommitFailedException), existing.update_schema() as update:
-            for path, kind in missing.items():
-                update.add_column(path, kind)
-    raise SchemaContradiction(
-        f"Table {table.full_name} kept changing while {', '.join('.'.join(path) for path in missing)} was to be added. "
-        "Start again when nobody else changes its schema."
-    )
 
 
 def _compare(

@@ -24,7 +24,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from chart_platform.contracts.tables import Table
-from chart_platform.lakehouse.catalog import ROWS_PER_FILE, ensure_tables, identifier, open_catalog
+from chart_platform.lakehouse.catalog import ROWS_PER_FILE, ensure_table, identifier, open_catalog
 from chart_platform.lakehouse.parquet import write_file
 from chart_platform.lakehouse.progress import KEY, Progress, progress_of
 from chart_platform.settings import Settings
@@ -73,15 +73,21 @@ class Lake:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._level: set[str] = set()
 
     @cached_property
     def catalog(self) -> Catalog:
-        catalog = open_catalog(self.settings)
-        ensure_tables(catalog, self.settings)
-        return catalog
+        return open_catalog(self.settings)
 
     def load(self, table: Table) -> IcebergTable:
-        """The table as it is now: a fresh read of the catalog."""
+        """The table as it is now: a fresh read of the catalog. The first one makes it level with the contract.
+
+        Raises:
+            SchemaContradiction: it has columns that no addition brings to the contract.
+        """
+        if table.full_name not in self._level:
+            ensure_table(self.catalog, self.settings, table)
+            self._level.add(table.full_name)
         return self.catalog.load_table(identifier(self.settings, table))
 
     def progress(self, table: Table) -> Progress | None:

@@ -50,6 +50,7 @@ def four_touches(world: World, cents: int = 1000) -> Row:
     return clicked
 
 
+@pytest.mark.slow
 def test_each_model_divides_a_path_by_its_rule(new_home: NewHome) -> None:
     world = World(new_home(attribution_half_life_days=2))
     four_touches(world)

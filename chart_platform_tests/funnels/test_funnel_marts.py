@@ -139,6 +139,7 @@ def by_key(home: Home, table: Table) -> dict[tuple[Any, ...], Row]:
     return {key: {n: v for n, v in row.items() if n not in (*table.key, "event_dt")} for key, row in rows.items()}
 
 
+@pytest.mark.slow
 def test_only_steps_that_follow_each_other_count(new_home: NewHome) -> None:
     home = new_home()
     home.send(
@@ -170,6 +171,7 @@ def test_only_steps_that_follow_each_other_count(new_home: NewHome) -> None:
     assert reached(mobile) == (1, 1, 1, 1) and mobile["segment"] == "(all)"
 
 
+@pytest.mark.slow
 def test_a_visit_counts_whole_on_the_day_and_hour_that_it_began(new_home: NewHome) -> None:
     home = new_home()
     home.send(

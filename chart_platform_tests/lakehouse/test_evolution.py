@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from chart_platform.contracts.tables import BRONZE_DEAD_LETTERS, BRONZE_EVENTS, Column, Table
-from chart_platform.lakehouse import catalog, maintenance
-from chart_platform.lakehouse.catalog import SchemaContradiction, ensure_tables, open_catalog
+from chart_platform.lakehouse import maintenance
+from chart_platform.lakehouse.catalog import SchemaContradiction, ensure_table, open_catalog
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.transform.ingest import reingest_day
@@ -39,12 +39,6 @@ OLD = replace(
 """bronze.events of 1.1.0, and for good measure from before it had a click_id."""
 
 
-@pytest.fixture
-def declared(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the platform declare other tables than the contract's."""
-    return lambda *tables: monkeypatch.setattr(catalog, "TABLES", tables)
-
-
 def messages() -> list[object]:
     members: dict[str, Any] = {
         "session": "s", "ctx": {"page_url": "/compare", "locale": "de"},
@@ -61,11 +55,9 @@ def test_a_table_of_an_older_contract_is_read_appended_rewritten_and_rebuilt_lik
     new, old = new_home(), new_home()
     new.send(DAY, messages())
     as_then = pa.Table.from_pylist(new.rows(BRONZE_EVENTS), schema=OLD.arrow)
-    with pytest.MonkeyPatch.context() as then:
-        then.setattr(catalog, "TABLES", (OLD,))
-        lake = Lake(old.settings)
-        written = lake.write(lake.load(OLD), as_then)
-        lake.commit(OLD, lambda _: Change(add=written, progress=new.lake.progress(BRONZE_EVENTS)))
+    lake = Lake(old.settings)
+    written = lake.write(lake.load(OLD), as_then)
+    lake.commit(OLD, lambda _: Change(add=written, progress=new.lake.progress(BRONZE_EVENTS)))
     old.log = {partition: list(log) for partition, log in new.log.items()}
 
     assert old.multiset(BRONZE_EVENTS) == new.multiset(BRONZE_EVENTS)
@@ -90,15 +82,13 @@ def test_a_table_of_an_older_contract_is_read_appended_rewritten_and_rebuilt_lik
 
 def test_a_merge_of_files_from_before_and_after_an_evolution_keeps_every_row(new_home: NewHome) -> None:
     home = new_home()
-    with pytest.MonkeyPatch.context() as then:
-        then.setattr(catalog, "TABLES", (OLD,))
-        lake = Lake(home.settings)
-        empty: dict[str, Any] = dict.fromkeys(OLD.arrow.names)
-        row = empty | {
-            "event_type": "page_view", "event_id": "e", "ts": 0, "ingest_ts": 1, "ctx": {"locale": "de"},
-            "kafka_partition": 7, "kafka_offset": 0, "kafka_ts": 0, "ingest_dt": DAY, "hour": "12",
-        }  # fmt: skip
-        lake.commit(OLD, lambda t: Change(add=lake.write(t, pa.Table.from_pylist([row], schema=OLD.arrow))))
+    lake = Lake(home.settings)
+    empty: dict[str, Any] = dict.fromkeys(OLD.arrow.names)
+    row = empty | {
+        "event_type": "page_view", "event_id": "e", "ts": 0, "ingest_ts": 1, "ctx": {"locale": "de"},
+        "kafka_partition": 7, "kafka_offset": 0, "kafka_ts": 0, "ingest_dt": DAY, "hour": "12",
+    }  # fmt: skip
+    lake.commit(OLD, lambda t: Change(add=lake.write(t, pa.Table.from_pylist([row], schema=OLD.arrow))))
     for n in range(maintenance.MANY_FILES):
         home.send(DAY, [event(n, at(DAY, "10:00:00"), ctx={"device": "phone"})])
     rows = home.multiset(BRONZE_EVENTS)
@@ -108,16 +98,14 @@ def test_a_merge_of_files_from_before_and_after_an_evolution_keeps_every_row(new
 
 def test_starters_at_the_same_time_add_each_column_once(new_home: NewHome) -> None:
     home = new_home()
-    with pytest.MonkeyPatch.context() as then:
-        then.setattr(catalog, "TABLES", (OLD,))
-        Lake(home.settings).load(OLD)
+    Lake(home.settings).load(OLD)
     together, errors = threading.Barrier(4), []
 
     def start() -> None:
         lake = open_catalog(home.settings)
         together.wait()
         try:
-            ensure_tables(lake, home.settings)
+            ensure_table(lake, home.settings, BRONZE_EVENTS)
         except Exception as error:
             errors.append(error)
 
@@ -148,23 +136,19 @@ def changed(table: Table, column: str, **members: Any) -> Table:
     ],
     ids=["type", "now required", "new and required", "member gone", "renamed", "no longer a list"],
 )
-def test_anything_but_an_optional_addition_is_refused_and_named(
-    new_home: NewHome, declared: Any, newer: Table, named: str
-) -> None:
+def test_anything_but_an_optional_addition_is_refused_and_named(new_home: NewHome, newer: Table, named: str) -> None:
     home: Home = new_home()
     schema = home.lake.load(BRONZE_DEAD_LETTERS).schema()
-    declared(newer)
     with pytest.raises(SchemaContradiction, match=f"differ in {named}"):
-        ensure_tables(open_catalog(home.settings), home.settings)
+        ensure_table(open_catalog(home.settings), home.settings, newer)
     assert home.lake.load(BRONZE_DEAD_LETTERS).schema() == schema
 
 
-def test_members_are_added_inside_lists(new_home: NewHome, declared: Any) -> None:
+def test_members_are_added_inside_lists(new_home: NewHome) -> None:
     home = new_home()
     home.send(DAY, [b"broken"])
     wider = pa.list_(pa.struct([pa.field(name, pa.string()) for name in ("code", "hint", "pointer", "message")]))
-    declared(changed(BRONZE_DEAD_LETTERS, "reasons", type=wider))
-    ensure_tables(open_catalog(home.settings), home.settings)
     newer = changed(BRONZE_DEAD_LETTERS, "reasons", type=wider)
+    ensure_table(open_catalog(home.settings), home.settings, newer)
     (row,) = home.rows(newer)
     assert row["reasons"][0]["code"] == "invalid_json" and row["reasons"][0]["hint"] is None

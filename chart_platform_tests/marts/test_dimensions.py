@@ -89,6 +89,7 @@ REGISTRIES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(5, 200))
 @given(registries=REGISTRIES)
 def test_at_any_time_a_link_has_the_version_that_the_registry_had(

@@ -41,6 +41,7 @@ def made(home: Home, days: list[date] | None = None) -> set[date]:
     return set(result.days) if result is not None else set()
 
 
+@pytest.mark.slow
 def test_only_the_days_whose_visits_changed_are_made_again(new_home: NewHome) -> None:
     home = new_home()
     home.send(NEXT, [event(1, at(DAY, "10:00:00"), session="a"), event(2, at(NEXT, "10:00:00"), session="b")])
@@ -54,6 +55,7 @@ def test_only_the_days_whose_visits_changed_are_made_again(new_home: NewHome) ->
     assert {row["event_dt"]: row["visits"] for row in home.rows(SESSION_QUALITY_DAILY)} == {DAY: 1, NEXT: 2}
 
 
+@pytest.mark.slow
 def test_a_compaction_makes_no_day_again(new_home: NewHome, monkeypatch: pytest.MonkeyPatch) -> None:
     home = new_home()
     for number in range(3):
@@ -68,6 +70,7 @@ def test_a_compaction_makes_no_day_again(new_home: NewHome, monkeypatch: pytest.
     assert made(home) == set() and marts.up_to_date(home.lake)
 
 
+@pytest.mark.slow
 def test_a_first_run_takes_the_days_in_parts(new_home: NewHome, monkeypatch: pytest.MonkeyPatch) -> None:
     home = new_home()
     days = [DAY, NEXT, NEXT + timedelta(days=1)]

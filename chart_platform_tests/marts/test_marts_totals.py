@@ -349,6 +349,7 @@ def test_marts_say_what_visits_and_facts_say(new_home: NewHome) -> None:
     assert products == {"mixer"}
 
 
+@pytest.mark.slow
 def test_a_mart_that_lost_money_is_out_of_balance(new_home: NewHome) -> None:
     home = new_home()
     home.send(DAY, [event(1, at(DAY, "10:00:00"), "affiliate_click", session="a")])

@@ -49,6 +49,7 @@ def counted(made: list[dict[str, Any]]) -> Counter[str]:
     return Counter(repr(sorted(row.items(), key=lambda item: item[0])) for row in made)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12, 200))
 @given(before=rows(), after=rows(), seed=st.integers(0, 99))
 def test_digests_are_equal_iff_the_rows_are_and_the_difference_counts_them(

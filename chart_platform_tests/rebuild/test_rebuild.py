@@ -253,6 +253,7 @@ def _instance(home: Home) -> Any:
     return dg.DagsterInstance.from_config(str(home.settings.root / "dagster"))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_rebuilt_is_refused_before_anything_is_done(new_home: NewHome, use: Any) -> None:
     home = new_home()
     ask = use(home)
