@@ -140,6 +140,8 @@ def _model(found: dict[str, Any]) -> str:
             f"\nBronze to all marts: {model['all_cpu_seconds']} CPU-seconds. Sessions and funnel alone cost "
             f"{model['ours_times']['by_hand_visits']} × the same part by hand.\n"
         )
+    if "note" in model:
+        text += f"\n{model['note']}\n"
     return text
 
 
