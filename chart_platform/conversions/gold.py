@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
     Table,
 )
-from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
+from chart_platform.lakehouse.changes import Changed, Made, changed_since, heads, made_from, record
 from chart_platform.lakehouse.duck import connect, relation, rows
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -45,18 +45,6 @@ _CLICK_COLUMNS = (
     "c.ab_variant"
 )
 _REPORT_COLUMNS = ", ".join(f"r.{name}" for name in CONVERSION_REPORTS.arrow.names if name != "raw")
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a run wrote to a table: rows by event day, rows that they replaced."""
-
-    days: Mapping[date, int] = field(default_factory=dict)
-    replaced: int = 0
-
-    @property
-    def rows(self) -> int:
-        return sum(self.days.values())
 
 
 class _Follower:

@@ -16,7 +16,7 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
     Table,
 )
-from chart_platform.conversions.gold import Made, update_facts, update_reconciliation
+from chart_platform.conversions.gold import update_facts, update_reconciliation
 from chart_platform.conversions.intake import IntakeResult, take_in
 from chart_platform.conversions.networks import NetworksError
 from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
@@ -33,6 +33,7 @@ from chart_platform.defs.modes import (
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.edge.links import Links, LinksError
+from chart_platform.lakehouse.changes import Made
 from chart_platform.lakehouse.drop import Drop
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.conversions import (

@@ -15,24 +15,12 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import Table
-from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
+from chart_platform.lakehouse.changes import Changed, Made, changed_since, heads, made_from, record
 from chart_platform.lakehouse.duck import audited, connect, relation
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
 
 Audit = Callable[[Table, pa.Table], None]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a run wrote to a table: rows by event day, and rows that it took away for them."""
-
-    days: Mapping[date, int] = field(default_factory=dict)
-    replaced: int = 0
-
-    @property
-    def rows(self) -> int:
-        return sum(self.days.values())
 
 
 @dataclass(frozen=True)

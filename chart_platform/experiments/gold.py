@@ -30,11 +30,12 @@ from chart_platform.contracts.tables import (
     SILVER_SESSIONS,
     Table,
 )
-from chart_platform.experiments.follow import Audit, Follower, Fresh, Made, between
+from chart_platform.experiments.follow import Audit, Follower, Fresh, between
 from chart_platform.experiments.metrics import COUNTS, METRICS, Metric
 from chart_platform.experiments.registry import PAGE, Registry
 from chart_platform.experiments.results import Conclusion, conclude, rows_of, totals_by_day
 from chart_platform.experiments.statistics import PRODUCTS
+from chart_platform.lakehouse.changes import Made
 from chart_platform.lakehouse.duck import connect, quote, relation
 from chart_platform.lakehouse.lake import Lake
 

@@ -7,8 +7,10 @@ Does not belong here: what a change means for the derived rows.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
@@ -16,6 +18,22 @@ from pyiceberg.table import Table as IcebergTable
 from chart_platform.lakehouse.lake import Lake
 
 KEY = "chart.made-from"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run wrote to a table that follows others: rows by its day column, rows that they replaced."""
+
+    days: Mapping[date, int] = field(default_factory=dict)
+    replaced: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(self.days.values())
+
+    def __add__(self, later: Made) -> Made:
+        """Both results, of runs one after the other."""
+        return Made(Counter(self.days) + Counter(later.days), self.replaced + later.replaced)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import RETENTION_DAILY, SILVER_SESSIONS, VISITORS, Table
-from chart_platform.lakehouse.changes import Changed, heads, made_from, record
+from chart_platform.lakehouse.changes import Changed, Made, heads, made_from, record
 from chart_platform.lakehouse.duck import audited, connect, local_path, relation
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -44,21 +44,6 @@ _SESSIONS = SILVER_SESSIONS.full_name
 _STAGED = "staged"
 Sources = Mapping[str, int | str | None]
 """What a table says that it was made from, as :func:`made_from` reads it."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a run wrote to a table: rows by its day column, rows that they replaced."""
-
-    days: Mapping[date, int] = field(default_factory=dict)
-    replaced: int = 0
-
-    @property
-    def rows(self) -> int:
-        return sum(self.days.values())
-
-    def __add__(self, later: Made) -> Made:
-        return Made(Counter(self.days) + Counter(later.days), self.replaced + later.replaced)
 
 
 def update_visitors(lake: Lake, audit: Audit, days: Sequence[date] | None = None) -> Made:

@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from chart_platform.contracts.tables import FACT_AFFILIATE_CLICKS, FACT_CONVERSIONS, Table
-from chart_platform.conversions.gold import Made, update_facts, update_reconciliation
+from chart_platform.conversions.gold import update_facts, update_reconciliation
 from chart_platform.conversions.intake import IntakeResult, take_in
+from chart_platform.lakehouse.changes import Made
 from chart_platform.lakehouse.duck import connect, relation
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.quality.schemas import audit

@@ -19,7 +19,8 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
 )
 from chart_platform.conversions import gold
-from chart_platform.conversions.gold import Made, update_facts, update_reconciliation
+from chart_platform.conversions.gold import update_facts, update_reconciliation
+from chart_platform.lakehouse.changes import Made
 from chart_platform.lakehouse.lake import Change
 from chart_platform.lakehouse.maintenance import _merge, expire
 from chart_platform.quality.conversions import balance_conversions, balance_reconciliation, doubled_transactions
