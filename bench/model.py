@@ -16,7 +16,7 @@ import sqlglot
 
 from bench.contenders.common import Job
 from bench.contenders.ours import settings_of
-from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL, SILVER_EVENTS, SILVER_SESSIONS
+from chart_platform.contracts.tables import BRONZE_EVENTS, FACT_FUNNEL, SILVER_EVENTS, SILVER_SESSIONS, Table
 from chart_platform.experiments import gold as experiments
 from chart_platform.experiments.registry import load_experiments
 from chart_platform.lakehouse.duck import connect, local_path, relation
@@ -32,6 +32,7 @@ _OF_FUNNEL = (
     "visit_key, visit_number, session_start_ts, user_id_hash, saw_comparison, interacted_chart, clicked_affiliate, affiliate_target, "
     "payout_cents, ab_variant, geo_country, device, comparison_ts, interaction_ts, click_ts, event_dt"
 )
+_MOMENTS = ("comparison_ts", "interaction_ts", "click_ts")
 _COPY = "(format parquet, compression zstd, compression_level 1)"
 
 
@@ -129,19 +130,38 @@ def by_hand_all(argument: dict[str, Any]) -> dict[str, int]:
 
 
 def _write_visits(argument: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> None:
-    for name, columns in (("sessions", "* exclude (comparison_ts, interaction_ts, click_ts)"), ("funnel", _OF_FUNNEL)):
+    for name, columns in (("sessions", f"* exclude ({', '.join(_MOMENTS)})"), ("funnel", _OF_FUNNEL)):
         connection.execute(f"copy (select {columns} from visits) to '{_target(argument, name)}' {_COPY}")
 
 
 def spark(argument: dict[str, Any]) -> dict[str, Any]:
     """The query of :func:`by_hand` in PySpark local[2], by an interpreter that has it: CPU and memory of it and its JVM."""
     lake = Lake(settings_of(Job.of(argument)))
-    files = [local_path(f.file_path) for f in lake.files(lake.load(BRONZE_EVENTS))]
-    query = _VISITS.format(events=f"({_EVENTS.format(bronze='bronze')})")
+    query = _VISITS.format(events=f"({_EVENTS.format(bronze='source')})")
+    target = str(_target(argument, "spark"))
+    return _in_spark(argument, lake, BRONZE_EVENTS, query, {target: ["*"]}, target)
+
+
+def spark_visits(argument: dict[str, Any]) -> dict[str, Any]:
+    """The query of :func:`by_hand_visits` in PySpark: silver.events to the files of sessions and funnel."""
+    lake = Lake(settings_of(Job.of(argument)))
+    columns = (
+        connect(lake.settings).sql(_VISITS.format(events=relation(lake.load(SILVER_EVENTS), SILVER_EVENTS, []))).columns
+    )
+    sessions = [name for name in columns if name not in _MOMENTS]
+    funnel = str(_target(argument, "spark-funnel"))
+    targets = {str(_target(argument, "spark-sessions")): sessions, funnel: _OF_FUNNEL.split(", ")}
+    return _in_spark(argument, lake, SILVER_EVENTS, _VISITS.format(events="source"), targets, funnel)
+
+
+def _in_spark(
+    argument: dict[str, Any], lake: Lake, source: Table, query: str, targets: dict[str, list[str]], summed: str
+) -> dict[str, Any]:
     job = {
-        "files": files,
+        "files": [local_path(f.file_path) for f in lake.files(lake.load(source))],
         "query": sqlglot.transpile(query, read="duckdb", write="spark")[0],
-        "target": str(_target(argument, "spark")),
+        "targets": targets,
+        "scratch": argument["folder"],
     }
     # -P: our folder has a `profile`, which would hide Python's own.
     script = [argument["spark_python"], "-P", str(_HERE / "spark_job.py")]
@@ -149,7 +169,7 @@ def spark(argument: dict[str, Any]) -> dict[str, Any]:
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-2000:])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found | {"answer": _sums(connect(lake.settings), f"'{job['target']}/*.parquet'")}
+    return found | {"answer": _sums(connect(lake.settings), f"'{summed}/*.parquet'")}
 
 
 def _bronze(lake: Lake) -> str:

@@ -112,6 +112,7 @@ def _model(found: dict[str, Any]) -> str:
         "experiments": "→ experiments",
         "visits": "silver.events → sessions and funnel alone",
         "by_hand_visits": "the same part by hand: one query over silver.events, two files",
+        "spark_visits": "the same part in PySpark local[2], with the same query; its start not counted",
         "by_hand": "one query by hand: deduplication, visits and funnel to one file",
         "by_hand_all": "all outputs by hand: events, sessions, funnel and clicks to four files",
         "spark": "the one query in PySpark local[2]; its start not counted",
@@ -136,9 +137,11 @@ def _model(found: dict[str, Any]) -> str:
         told = ", ".join(f"{times[name]} × {what}" for name, what in against.items() if name in times)
         text += f"\nThe first two steps together cost {told}.\n"
     if "all_cpu_seconds" in model:
+        times = model["ours_times"]
         text += (
             f"\nBronze to all marts: {model['all_cpu_seconds']} CPU-seconds. Sessions and funnel alone cost "
-            f"{model['ours_times']['by_hand_visits']} × the same part by hand.\n"
+            f"{times['by_hand_visits']} × the same part by hand"
+            + (f" and {times['spark_visits']} × the same part in Spark.\n" if "spark_visits" in times else ".\n")
         )
     if "note" in model:
         text += f"\n{model['note']}\n"

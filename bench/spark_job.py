@@ -1,7 +1,8 @@
 """One query in PySpark local[2], run by an interpreter that has PySpark (bench/requirements-spark.txt), not by ours.
 
-Reads {"files", "query", "target"} from stdin: the query sees the files as ``bronze``. Prints what it cost as JSON:
-CPU-seconds of this process and its JVM from the moment the session stands, what the start cost, and both peaks.
+Reads {"files", "query", "targets", "scratch"} from stdin: the query sees the files as ``source``, and each of the targets
+(folder to columns) its result, which is computed once. Prints what it cost as JSON: CPU-seconds of this process and its
+JVM from the moment the session stands, what the start cost, and both peaks.
 Belongs here: nothing that needs the platform.
 """
 
@@ -39,13 +40,17 @@ def main() -> None:
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.ui.enabled", "false")
-        .config("spark.local.dir", str(Path(job["target"]).parent))
+        .config("spark.local.dir", job["scratch"])
         .getOrCreate()
     )
     jvm = session.sparkContext._gateway.proc.pid
     before = _cpu(jvm)
-    session.read.parquet(*job["files"]).createOrReplaceTempView("bronze")
-    session.sql(job["query"]).write.mode("overwrite").parquet(job["target"])
+    session.read.parquet(*job["files"]).createOrReplaceTempView("source")
+    found = session.sql(job["query"])
+    if len(job["targets"]) > 1:
+        found = found.persist()
+    for folder, columns in job["targets"].items():
+        found.selectExpr(*columns).write.mode("overwrite").parquet(folder)
     after = _cpu(jvm)
     cost = {"cpu_seconds": after - before, "start_cpu_seconds": before, "peak_rss_mb": _peak_mb(jvm) + _peak_mb("self")}
     print("\n" + json.dumps(cost))

@@ -69,7 +69,8 @@ class Follower:
                 return None
             self._compare(seen)
             fresh = compute(self)
-            self.audit(self.table, audited(self.connection, fresh.staged, self.table))
+            for part in audited(self.connection, fresh.staged, self.table):
+                self.audit(self.table, part)
             told = seen if rebuild else sources
             change = replace_rows(
                 self.connection,

@@ -348,7 +348,8 @@ class AttributionRun:
         relation_of_days = _DAYS_OF[full_name]
         days = connection.sql(f"select event_dt from {relation_of_days}").fetchall()
         doomed = f"t.event_dt in (select event_dt from {relation_of_days})"
-        self.audit(declared, audited(connection, staged, declared))
+        for part in audited(connection, staged, declared):
+            self.audit(declared, part)
         rows, by_day = counted_by_day(connection, staged, declared)
         asked = Replacement(
             staged, by_day, rows, _among(day for (day,) in days), doomed, None, lambda _current: self.told

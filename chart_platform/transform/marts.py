@@ -352,7 +352,8 @@ class MartRun:
         """
         declared = table(full_name)
         connection = self._connection.cursor()
-        self.audit(declared, audited(connection, staged, declared))
+        for part in audited(connection, staged, declared):
+            self.audit(declared, part)
         rows, by_day = counted_by_day(connection, staged, declared)
         own, of_days = config.get("doomed"), declared.day_column == "event_dt"
         doomed = own or ("t.event_dt in (select event_dt from marts_scope.days)" if of_days else "true")

@@ -124,7 +124,8 @@ class ModelRun:
             return
         declared = table(full_name)
         connection = self._connection.cursor()
-        self.audit(declared, audited(connection, staged, declared))
+        for part in audited(connection, staged, declared):
+            self.audit(declared, part)
         rows, by_day = counted_by_day(connection, staged, declared)
         self.results[full_name] = commit(
             self.lake,

@@ -257,7 +257,8 @@ class _Merge:
     def _write(self, least_rows: int) -> list[DataFile]:
         """Move the partitions of ``pending`` that have so many rows to files."""
         connection = self._connection
-        self._audit(SILVER_EVENTS, audited(connection, "pending", SILVER_EVENTS))
+        for part in audited(connection, "pending", SILVER_EVENTS):
+            self._audit(SILVER_EVENTS, part)
         files = unload(connection, self._silver, SILVER_EVENTS, "pending", least_rows)
         if files and least_rows > 1:
             connection.execute(

@@ -109,7 +109,8 @@ def _commit(lake: Lake, audit: Audit, declared: Table, compute: Callable[[_Run],
             found = compute(_Run(lake, connection, current, lake.load(SILVER_SESSIONS)))
             if found is None:
                 return None
-            audit(declared, audited(connection, _STAGED, declared))
+            for part in audited(connection, _STAGED, declared):
+                audit(declared, part)
             change = replace_rows(
                 connection, current, declared, found.candidates, found.doomed, _STAGED, summary=record(found.sources)
             )

@@ -26,6 +26,7 @@ NAMES = {t.full_name for t in TABLES}
 STANDS_FOR = {
     "scope.events": "silver.events",
     "scope.extents": "silver.events",
+    "scope.slices": "silver.events",
     "scope.judged": "silver.sessions",
     "scope.evaluations": "silver.sessions",
     "scope.profiles": "gold.dim_user",
@@ -127,8 +128,9 @@ def schema_of_everything() -> dict[str, Any]:
     schema["marts_scope"] |= {"days": {"event_dt": "DATE"}, "run": {"kind": "VARCHAR"}}
     events = {name: kind for name, kind in columns["silver.events"].items() if name != "session_id"}
     schema["scope"] = {
-        "events": {"session_key": "VARCHAR", **events},
+        "events": {"session_key": "VARCHAR", "slice": "INTEGER", **events},
         "extents": {"session_key": "VARCHAR", "low": "TIMESTAMP", "high": "TIMESTAMP"},
+        "slices": {"slice": "INTEGER", "starts_at": "TIMESTAMP"},
         "settings": {"session_cap": "INTERVAL", "comparison_path_segment": "VARCHAR"},
         "days": {"event_dt": "DATE"},
     }

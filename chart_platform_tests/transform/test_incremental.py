@@ -32,7 +32,7 @@ from chart_platform.contracts.tables import (
 )
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.schemas import audit
-from chart_platform.transform import model, silver
+from chart_platform.transform import model, scope, silver
 from chart_platform_tests.transform.fixtures import NewHome, examples
 from chart_platform_tests.transform.homes import DAY, DAY_MS, HOUR_MS, Home, at, event, ms, multiset
 from chart_platform_tests.transform.oracle import Expected, Rule, expected
@@ -93,7 +93,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
+    """Batches one after the other; ``in_slices``: every run takes them for large and goes hour by hour."""
+
     steps: list[Step] = field(default_factory=list)
+    in_slices: bool = False
 
     def sent(self) -> list[tuple[dict[str, Any], int]]:
         """Every message with its append time."""
@@ -170,7 +173,7 @@ def stories(draw: st.DrawFn) -> Story:
         part = messages[start:end]
         partitions = [draw(st.integers(0, 2)) for _ in part]
         steps.append(Step(part, partitions, draw(st.sampled_from([0, 0, 1, 2, 6, 24])), draw(st.sampled_from(AFTER))))
-    return Story(steps)
+    return Story(steps, draw(st.booleans()))
 
 
 @st.composite
@@ -205,6 +208,9 @@ def play(
     home: Home, story: Story, monkeypatch: pytest.MonkeyPatch, after_step: Callable[[], object] = lambda: None
 ) -> None:
     """Ingest the batches, run what the story says after each, and bring all up to date at the end."""
+    if story.in_slices:
+        monkeypatch.setattr(scope, "_MANY_CHAINS", 0)
+        monkeypatch.setattr(scope, "_SLICE_EVENTS", 1)
     day = FIRST_INGESTION_DAY
     for step in story.steps:
         day += timedelta(days=step.days_on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,12 +200,17 @@ def test_a_cap_below_a_day_lets_a_session_id_come_back_on_the_same_day(new_home:
     assert sorted(r["session_start_ts"].hour for r in home.rows(FACT_FUNNEL)) == [1, 10]
 
 
-def test_events_that_are_too_many_to_copy_are_read_where_they_lie_to_the_same_tables(
+def test_events_that_are_too_many_to_copy_are_read_where_they_lie_and_in_slices_to_the_same_tables(
     new_home: NewHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(home: Home) -> dict[str, object]:
         first = [event(n, at(DAY, "10:00:00") + n, "affiliate_click", session=f"s{n % 3}") for n in range(6)]
-        home.send(DAY, [*first, event(6, at(DAY, "10:10:00"))])
+        page: dict[str, Any] = {"session": "over-the-hour", "page_view_id": "pv"}
+        read = [
+            event(7, at(DAY, "10:59:59"), **page),
+            event(8, at(DAY, "11:00:00"), "chart_interaction", **page),
+        ]
+        home.send(DAY, [*first, event(6, at(DAY, "10:10:00")), *read])
         home.advance()
         # Of the file of ten o'clock one visit goes on and two and somebody's event don't; three o'clock has a file of its own.
         later = [event(10, at(DAY, "10:30:00"), session="s0"), event(11, at(DAY, "15:00:00"), session="new")]
@@ -214,4 +220,6 @@ def test_events_that_are_too_many_to_copy_are_read_where_they_lie_to_the_same_ta
 
     copied = told(new_home())
     monkeypatch.setattr(scope, "_MANY_CHAINS", 0)
+    assert told(new_home()) == copied
+    monkeypatch.setattr(scope, "_SLICE_EVENTS", 1)
     assert told(new_home()) == copied

@@ -1,5 +1,6 @@
 {#- Computes the model into `staged.<schema>__<name>`, holds its columns against the model's contract and has the plugin
-    merge it into the Iceberg table. What only renames columns is better staged as a view (config `staged`). -#}
+    merge it into the Iceberg table. What only renames columns is better staged as a view (config `staged`), what groups
+    events slice by slice (config `sliced`, macros/slices.sql). -#}
 {% materialization iceberg_table, adapter='duckdb' %}
     {%- set staged = api.Relation.create(
         database=this.database, schema='staged', identifier=this.schema ~ '__' ~ this.identifier, type='table'
@@ -9,9 +10,13 @@
     {{ run_hooks(pre_hooks) }}
 
     {% call statement('main') -%}
-        create or replace {{ kind }} {{ staged }} as (
-            {{ compiled_code }}
-        )
+        {%- if config.get('sliced') -%}
+            {{ made_in_slices(staged, compiled_code) }}
+        {%- else -%}
+            create or replace {{ kind }} {{ staged }} as (
+                {{ compiled_code }}
+            )
+        {%- endif -%}
     {%- endcall %}
 
     {{ adapter.commit() }}
@@ -21,6 +26,9 @@
     {% endif %}
 
     {% do adapter.store_relation('lake', staged, [], '', 'iceberg', config) %}
+    {% call statement('free_memory') -%}
+        drop {{ kind }} {{ staged }}
+    {%- endcall %}
 
     {{ run_hooks(post_hooks) }}
 

@@ -1,8 +1,11 @@
 -- One row a page view and visit. What else happened on the page is told by the page view's id; without one a page view
 -- stands alone, as do those of nobody, of which a run sees only the new ones. Most pages are seen and left: only ids with
 -- several events are put together, as that costs several times a look at each event.
+{{ config(sliced=true) }}
+
 with events as (
     select * from {{ ref('int_sessionized_events') }}
+    where {{ in_slice() }}
 ),
 
 shared as (

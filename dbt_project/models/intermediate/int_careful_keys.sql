@@ -1,5 +1,5 @@
 -- Session keys whose events are put in order and cut: derived ones, those that may be over the cap, and those with two
--- events at one time. All others were sent and are one visit each, as a whole.
+-- events at one time, or that are in two slices. All others were sent and are one visit each, as a whole.
 select session_key
 from {{ source('scope', 'extents') }}
 group by session_key
@@ -13,3 +13,4 @@ from {{ source('scope', 'events') }}
 where session_key is not null
 group by session_key, ts
 having count(*) > 1
+{{ or_in_two_slices() }}

@@ -15,7 +15,7 @@ gaps as (
 )
 
 select
-    {{ all_but(['starts_chain'], scope_event_columns() + ['place']) }},
+    {{ all_but(['starts_chain', 'slice'], scope_event_columns() + ['place']) }},
     sum(starts_chain) over (
         partition by session_key order by place rows between unbounded preceding and current row
     ) as chain

@@ -1,4 +1,6 @@
 -- One row a visit in scope, with what sessions and the funnel say of it. First and last are by `place`.
+{{ config(materialized='sliced_table' if target.type == 'duckdb' else 'table') }}
+
 with visits as (
     select
         session_id,
@@ -39,7 +41,7 @@ with visits as (
         {{ first_of("affiliate_target", "place", "event_type = 'affiliate_click'") }} as affiliate_target,
         coalesce(sum(payout_cents) filter (where event_type = 'affiliate_click'), 0) as payout_cents
     from {{ ref('int_sessionized_events') }}
-    where session_id is not null
+    where session_id is not null and {{ in_slice() }}
     group by session_id, visit_start
 )
 
