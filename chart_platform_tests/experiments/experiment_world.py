@@ -33,7 +33,7 @@ from chart_platform.experiments.statistics import Sums
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.quality.schemas import audit
 from chart_platform.settings import Settings
-from chart_platform_tests.transform.homes import Home, multiset
+from chart_platform_tests.transform.homes import arrow, multiset
 
 DAY = date(2026, 11, 2)
 PRE_DAYS = 3
@@ -155,12 +155,8 @@ class World:
         before, after = lake_rows(self.events), lake_rows(events)
         self.events = list(events)
         for table, rows in after.items():
-            days = {
-                row["event_dt"]
-                for old, new in ((before[table], rows), (rows, before[table]))
-                for row in old.to_pylist()
-                if row not in new.to_pylist()
-            }
+            old, new = (Counter((row["event_dt"], repr(row)) for row in of.to_pylist()) for of in (before[table], rows))
+            days = {day for day, _ in (old - new) + (new - old)}
             if days:
                 self._replace(table, rows, days)
 
@@ -181,10 +177,10 @@ class World:
         return update(self.lake, audit, self.registry, days)
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
-        return Home.rows(self, table)  # type: ignore[arg-type]
+        return self.arrow(table).to_pylist()
 
     def arrow(self, table: Table) -> pa.Table:
-        return Home.arrow(self, table)  # type: ignore[arg-type]
+        return arrow(self.lake, table)
 
     @property
     def settings(self) -> Settings:

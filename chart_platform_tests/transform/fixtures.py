@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,11 +24,23 @@ settings.register_profile("thorough", print_blob=True, **_SHARED)
 settings.load_profile(os.environ.get("CHART_HYPOTHESIS_PROFILE", "ci"))
 
 NewHome = Callable[..., Home]
+T = TypeVar("T")
 
 
 def examples(default: int, thorough: int) -> int:
     """How many examples a property test tries in the loaded profile."""
-    return thorough if os.environ.get("CHART_HYPOTHESIS_PROFILE") == "thorough" else default
+    return thorough if _thorough() else default
+
+
+def some(of: Sequence[T], most: int = 3) -> Sequence[T]:
+    """As many of these as a test has time for: the ends and what lies evenly between; all in the profile `thorough`."""
+    if _thorough() or len(of) <= most:
+        return of
+    return [of[n * (len(of) - 1) // (most - 1)] for n in range(most)]
+
+
+def _thorough() -> bool:
+    return os.environ.get("CHART_HYPOTHESIS_PROFILE") == "thorough"
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from chart_platform.contracts.feeds import events_feed
 from chart_platform.contracts.tables import Table
@@ -126,17 +128,24 @@ class Home:
             model.run(self.lake, audit, day)
 
     def arrow(self, table: Table) -> pa.Table:
-        connection = connect(self.settings)
-        current = self.lake.load(table)
-        found = connection.sql(f"from {relation(current, table, self.lake.files(current))}").to_arrow_table()
-        connection.close()
-        return found
+        return arrow(self.lake, table)
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
         return self.arrow(table).to_pylist()
 
     def multiset(self, table: Table) -> Counter[str]:
         return multiset(self.rows(table))
+
+
+# A connection takes 20 ms to open, longer than most tables of tests to read.
+_readers: WeakKeyDictionary[Lake, DuckDBPyConnection] = WeakKeyDictionary()
+
+
+def arrow(lake: Lake, table: Table) -> pa.Table:
+    """What the table holds now."""
+    connection = _readers.get(lake) or _readers.setdefault(lake, connect(lake.settings))
+    current = lake.load(table)
+    return connection.sql(f"from {relation(current, table, lake.files(current))}").to_arrow_table()
 
 
 def multiset(rows: Iterable[dict[str, Any]]) -> Counter[str]:
