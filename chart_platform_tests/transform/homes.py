@@ -7,8 +7,10 @@ Does not belong here: what the tables should hold (``oracle``).
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -135,6 +137,25 @@ class Home:
 
     def multiset(self, table: Table) -> Counter[str]:
         return multiset(self.rows(table))
+
+
+class Kept:
+    """A home as it was left, which took long to fill: each test gets it in that state and may change it."""
+
+    def __init__(self, home: Home) -> None:
+        self._home, self._root = home, home.settings.root
+        self._copy = self._root.with_name(f"{self._root.name}.kept")
+        shutil.copytree(self._root, self._copy, symlinks=True)
+
+    def again(self) -> Home:
+        # In the same place, as tables name their files by absolute paths.
+        shutil.rmtree(self._root)
+        shutil.copytree(self._copy, self._root, symlinks=True)
+        fresh = copy(self._home)
+        fresh.settings = self._home.settings.model_copy()
+        fresh.lake = Lake(fresh.settings)
+        fresh.log = {partition: list(messages) for partition, messages in self._home.log.items()}
+        return fresh
 
 
 # A connection takes 20 ms to open, longer than most tables of tests to read.
