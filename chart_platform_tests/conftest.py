@@ -41,12 +41,18 @@ def free_port_pair() -> int:
             return port
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder of the whole session: the workers of pytest-xdist have one and the same."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings that reach a real Kafka, one for the whole session, shared by the workers of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-kafka"
-    shared.mkdir(exist_ok=True)
+    shared = shared_folder(tmp_path_factory, "shared-kafka")
     with _one_worker_at_a_time(shared):
         port_file = shared / "port"
         if not port_file.exists():
@@ -81,7 +87,7 @@ def kafka_topics(kafka: Settings, tmp_path: Path) -> KafkaTopics:
 @pytest.fixture(scope="session")
 def command_line(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """Runs ``chart-platform`` commands; what is dear to make once serves every home of the session."""
-    return CommandLine(tmp_path_factory.mktemp("shared-cache"))
+    return CommandLine(shared_folder(tmp_path_factory, "dbt-cache"))
 
 
 @contextmanager

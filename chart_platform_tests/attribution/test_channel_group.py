@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from dbt.cli.main import dbtRunner
 
-from chart_platform.transform.dbt import PROJECT
+from chart_platform.settings import get_settings
+from chart_platform.transform.dbt import invoke
 
 OWN_PAGE = "https://www.charts.example/compare/builders"
 
@@ -115,25 +115,18 @@ REFERRED = [
 
 
 @pytest.fixture(scope="module")
-def visits(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
+def visits() -> duckdb.DuckDBPyConnection:
     """A connection with view `classified` over table `visits`: the macros as dbt compiles them."""
-    scratch = tmp_path_factory.mktemp("compile")
     arguments = "('utm.source', 'utm.medium', 'utm.campaign', 'referrer', 'page_url')"
     macros = ("channel_group", "traffic_source", "traffic_medium")
     columns = ", ".join(f"{{{{ {macro}{arguments} }}}} as {macro}" for macro in macros)
-    folders = [
-        "--project-dir", PROJECT, "--profiles-dir", PROJECT, "--target-path", scratch, "--log-path", scratch
-    ]  # fmt: skip
-    compiled = dbtRunner().invoke(
-        ["compile", "--inline", f"select visit, {columns} from visits", "--quiet", *map(str, folders)]
-    )
-    assert compiled.success, compiled.exception
+    (compiled,) = invoke(get_settings(), ["compile", "--inline", f"select visit, {columns} from visits"])
     connection = duckdb.connect()
     connection.execute(
         "create table visits (visit int, utm struct(source varchar, medium varchar, campaign varchar), "
         "referrer varchar, page_url varchar)"
     )
-    connection.execute(f"create view classified as {compiled.result.results[0].node.compiled_code}")
+    connection.execute(f"create view classified as {compiled.sql}")
     return connection
 
 

@@ -29,7 +29,7 @@ def test_what_was_sent_reaches_gold_on_s3_and_every_message_is_accounted_for(
     command_line: CommandLine,
 ) -> None:
     settings = kafka_topics(**aws_settings(), kafka_partitions=2)
-    config = SimulationConfig(seed=7, events=600, days=2, end=datetime.now(UTC).date(), faults=FaultRates.default())
+    config = SimulationConfig(seed=7, events=300, days=1, end=datetime.now(UTC).date(), faults=FaultRates.default())
     messages = list(generate(config))
     truth = GroundTruth.of(messages).summary()
     send(messages, settings)

@@ -111,7 +111,7 @@ def accepted_fast(value: bytes) -> bool:
     return True
 
 
-@settings(max_examples=examples(500, 50_000))
+@settings(max_examples=examples(300, 50_000))
 @given(value=mutated())
 def test_the_fast_decoder_accepts_only_what_the_schema_accepts(value: bytes) -> None:
     if not accepted_fast(value):
@@ -125,7 +125,7 @@ def test_the_fast_decoder_accepts_only_what_the_schema_accepts(value: bytes) -> 
         assert left or (keyword in texts and error.instance_path[0] in events.patterns()), error.message
 
 
-@settings(max_examples=examples(80, 5_000))
+@settings(max_examples=examples(50, 5_000))
 @given(batch=st.lists(st.one_of(mutated(), noise), min_size=1, max_size=12))
 def test_every_message_becomes_one_event_or_one_dead_letter_as_the_schema_says(batch: list[bytes | None]) -> None:
     kept, refused = decode(*batch)
@@ -140,7 +140,7 @@ def test_every_message_becomes_one_event_or_one_dead_letter_as_the_schema_says(b
         assert isinstance(events.explain(batch[row["kafka_offset"]]), Accepted)
 
 
-@settings(max_examples=examples(80, 5_000))
+@settings(max_examples=examples(50, 5_000))
 @given(value=mutated())
 def test_what_is_kept_is_what_was_sent(value: bytes) -> None:
     kept, _ = decode(value)

@@ -27,7 +27,7 @@ from chart_platform.simulator.visitors import Population
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENTS, SPLITS = 80, 5
+EXPERIMENTS, SPLITS = 80, 3
 DAYS, VISITS_A_DAY = 6, 800
 LOOKS = range(DAYS * 2)
 ALPHA, FALSE_ALARM = 0.05, 1e-4

@@ -71,18 +71,18 @@ def is_valid() -> Callable[[Any], bool]:
 
 @pytest.fixture(scope="session")
 def heavy() -> History:
-    config = SimulationConfig(seed=11, events=12_000, days=4, end=date(2026, 10, 20), faults=HEAVY)
+    config = SimulationConfig(seed=11, events=8_000, days=4, end=date(2026, 10, 20), faults=HEAVY)
     return History(config, list(generate(config)))
 
 
 @pytest.fixture(scope="session")
 def pure() -> History:
-    config = SimulationConfig(seed=11, events=12_000, days=4, end=date(2026, 10, 20))
+    config = SimulationConfig(seed=11, events=8_000, days=4, end=date(2026, 10, 20))
     return History(config, list(generate(config)))
 
 
 @pytest.fixture(scope="session")
 def posted() -> History:
     """The heavy history in the form of clients."""
-    config = SimulationConfig(seed=11, events=12_000, days=4, end=date(2026, 10, 20), faults=HEAVY, form="client")
+    config = SimulationConfig(seed=11, events=8_000, days=4, end=date(2026, 10, 20), faults=HEAVY, form="client")
     return History(config, list(generate(config)))

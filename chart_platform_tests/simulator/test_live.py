@@ -40,7 +40,7 @@ def test_the_rate_is_kept_and_the_run_ends_by_its_duration() -> None:
 def test_live_events_are_valid_and_stamped_with_the_time_of_the_clock(is_valid: Callable[[Any], bool]) -> None:
     clock = FakeClock()
     seen = 0
-    for message in live(SimulationConfig(seed=1, faults=HEAVY), 40.0, clock, duration=timedelta(minutes=15)):
+    for message in live(SimulationConfig(seed=1, faults=HEAVY), 40.0, clock, duration=timedelta(minutes=5)):
         assert message.label
         assert message.arrival_ms <= clock.now() * 1000 + 50
         if message.label.expected == "dead_letter":
@@ -51,7 +51,7 @@ def test_live_events_are_valid_and_stamped_with_the_time_of_the_clock(is_valid: 
         if message.label.fault == "late":
             assert message.arrival_ms - message.ts_ms >= 30_000
         seen += 1
-    assert seen > 30_000
+    assert seen > 10_000
 
 
 def test_live_traffic_has_every_fault_and_its_truth_adds_up() -> None:

@@ -110,6 +110,7 @@ def test_the_lift_is_the_same_for_every_intent_and_mix() -> None:
     assert expected_conversion("B", mix) / expected_conversion("A", mix) == pytest.approx(1 + TRUE_RELATIVE_LIFT)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_effect_of_the_variant_is_visible_in_the_traffic() -> None:
     experiment = GroundTruth.of(generate(SimulationConfig(seed=2, events=150_000, days=5))).summary()["experiment"]
     observed = {}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from chart_platform_tests.conftest import shared_folder
 from chart_platform_tests.transform.homes import Home
 
 # `ci` tries the same examples in every run of `make check`. CHART_HYPOTHESIS_PROFILE=search tries as many others,
@@ -46,7 +47,7 @@ def _thorough() -> bool:
 @pytest.fixture(scope="session")
 def dbt_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The parsed dbt project, shared by all homes of the session."""
-    return tmp_path_factory.mktemp("dbt-cache")
+    return shared_folder(tmp_path_factory, "dbt-cache")
 
 
 @pytest.fixture
