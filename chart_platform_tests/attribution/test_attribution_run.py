@@ -112,7 +112,7 @@ def test_money_is_never_lost(new_home: NewHome) -> None:
         }
     ),
 )
-@settings(max_examples=examples(8, 60))
+@settings(max_examples=examples(6, 60))
 def test_all_tables_hold_what_their_definitions_say(new_home: NewHome, seed: int, given: Mapping[str, Any]) -> None:
     world = World(new_home(**given))
     for table, rows in random_rows(seed).items():

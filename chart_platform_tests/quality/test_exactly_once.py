@@ -192,7 +192,7 @@ def test_nothing_is_lost_or_doubled_by_killed_runs_concurrent_backfills_and_stal
                     assert take_in(Lake(settings), events_feed(settings), replayed, audit).skipped
         codes = [ended(run, "StaleModel", "StaleWriter") for run in runs]
         killed += sum(code == -signal.SIGKILL for code in codes)
-        ended(start(settings, "forward"))
+        forward(Lake(settings))
         stale = planned
     assert killed >= 2, "the traps were laid where no run came by"
     assert_exact(settings, sent, refused)
