@@ -235,7 +235,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(12, 120))
+@settings(max_examples=examples(8, 120))
 @given(steps=STEPS)
 def test_incremental_runs_in_any_order_end_in_the_rows_of_a_rebuild_and_of_an_oracle(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlglot
-from dbt.cli.main import dbtRunner
 from sqlglot import exp
 from sqlglot.lineage import lineage
 from sqlglot.optimizer.qualify import qualify
@@ -17,7 +17,11 @@ from sqlglot.optimizer.scope import build_scope
 from chart_platform.contracts.tables import FACT_FUNNEL, TABLES, Table, table
 from chart_platform.contracts.tables.declare import Source
 from chart_platform.lakehouse.duck import duckdb_type
-from chart_platform.transform.dbt import PROJECT
+from chart_platform.transform.dbt import invoke, manifest_json
+from chart_platform_tests.transform.fixtures import dbt_cache
+from chart_platform_tests.transform.homes import Home
+
+__all__ = ["dbt_cache"]
 
 pytestmark = pytest.mark.slow
 
@@ -43,15 +47,14 @@ LONGEST = 7_000
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, exp.Expression]:
+def compiled(dbt_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, exp.Expression]:
     """SQL of every model by `schema.name`."""
-    scratch = str(tmp_path_factory.mktemp("lineage"))
-    where = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", scratch]
-    offline = ["--no-introspect", "--no-populate-cache", "--log-path", scratch, "--quiet"]
-    done = dbtRunner().invoke(["compile", "--select", "resource_type:model", *where, *offline])
-    assert done.success, done.exception
-    nodes = [found.node for found in done.result.results]
-    return {f"{n.schema}.{n.alias}": sqlglot.parse_one(n.compiled_code, dialect="duckdb") for n in nodes}
+    settings = Home(tmp_path_factory.mktemp("lineage") / "home", dbt_cache).settings
+    offline = ["--no-introspect", "--no-populate-cache"]
+    done = invoke(settings, ["compile", "--select", "resource_type:model", *offline])
+    nodes = manifest_json(settings)["nodes"]
+    named = {f"{nodes[one.unique_id]['schema']}.{nodes[one.unique_id]['alias']}": one.sql for one in done}
+    return {name: sqlglot.parse_one(sql, dialect="duckdb") for name, sql in named.items()}
 
 
 def stands_for(name: str) -> str | None:

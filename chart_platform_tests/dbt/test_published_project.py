@@ -216,9 +216,9 @@ def test_docs_have_every_table_with_its_columns_and_their_meaning(analyst: Analy
     assert [name for name, node in described.items() if not node["description"]] == []
 
 
-def test_events_that_came_an_hour_ago_are_late_and_after_a_day_an_error(analyst: Analyst, tmp_path: Path) -> None:
+def test_events_that_came_an_hour_ago_are_late_and_after_a_day_an_error(analyst: Analyst) -> None:
     def status() -> str:
-        done = on_the_file(analyst.home, "source", "freshness", "--target-path", str(tmp_path))
+        done = on_the_file(analyst.home, "source", "freshness", "--target-path", str(analyst.docs))
         (found,) = done.result.results
         return str(found.status)
 

@@ -219,7 +219,7 @@ def test_an_event_that_moves_after_midnight_changes_the_day_that_its_visit_began
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(4, 200))
+@settings(max_examples=examples(3, 200))
 @given(story=stories())
 def test_each_row_counts_what_its_visits_did(story: Story, new_home: NewHome, rules_file: Path) -> None:
     home = new_home(segment_rules=rules_file)

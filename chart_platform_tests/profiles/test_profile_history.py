@@ -81,7 +81,7 @@ def _oracle(snapshots: list[tuple[int, dict[str, Any]]]) -> dict[str, dict[int, 
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(12, 150))
+@settings(max_examples=examples(8, 150))
 @given(snapshots=SNAPSHOTS, compacted=st.integers(0, 5))
 def test_as_of_joins_find_the_snapshot_of_that_time_and_rows_never_overlap_and_a_replay_gives_the_same_rows(
     tmp_path_factory: pytest.TempPathFactory, snapshots: list[tuple[int, dict[str, Any]]], compacted: int

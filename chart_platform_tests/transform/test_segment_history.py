@@ -188,7 +188,7 @@ def wrong(home: Home, sent: Sent, horizon: date) -> str:
     return json.dumps(found, indent=1) if found else ""
 
 
-@settings(max_examples=examples(4, 200))
+@settings(max_examples=examples(3, 200))
 @given(story=st.lists(STEPS, min_size=2, max_size=6), data=st.data())
 def test_any_story_of_visits_profiles_and_rules_gives_the_memberships_of_the_oracle_and_a_rebuild_changes_nothing(
     story: list[Step], data: st.DataObject, new_home: NewHome, rules_file: Path
