@@ -56,10 +56,10 @@ up: setup ## Start everything: Kafka, Dagster, live traffic (Ctrl-C stops all of
 down: setup ## Stop what `make up` started in another terminal
 	@exec $(BIN)/chart-platform down
 
-# Two workers, a file to each: 6:40 on two cores where one takes 12 minutes, as tests wait for processes more than they
-# compute. The tracer's own tests come after, not beside: they drive browsers and measure nothing but would wait long.
+# Two workers, a file to each in the order of the root's conftest. The tracer's own tests come after, not beside: they drive
+# browsers and measure nothing but would wait long.
 test: setup browser ## Run all tests, and check that the event contract keeps its promises
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	cd tracer && npm run check && npm test
 	$(BIN)/chart-platform schemas check
 
@@ -68,7 +68,7 @@ check: setup ## Format, lint, types, import rules, the fast tests, the tracer's 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not kafka"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kafka"
 	cd tracer && npm run check
 
 docs: setup ## Write dbt's documentation of every table to dist/dbt/static_index.html

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,12 @@ KafkaTopics = Callable[..., Settings]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Brokers of tests don't live long enough for the compiler of hot code: without it one costs 5 s of CPU instead of 8.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few tests first. Their tests are the long ones: a worker of pytest-xdist that takes one last is waited for."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (tests[item.path], item.path))
 
 
 def free_port_pair() -> int:
