@@ -39,7 +39,7 @@ NOON = datetime(2026, 11, 2, 12)
 
 def test_the_true_effect_of_simulated_traffic_is_recovered_through_the_real_tables(new_home: NewHome) -> None:
     faults = FaultRates(exact_duplicate=0.02, retry=0.01, late=0.02, out_of_order=0.02, missing_session=0.03)
-    messages = list(generate(SimulationConfig(seed=5, events=12_000, days=4, end=END, faults=faults)))
+    messages = list(generate(SimulationConfig(seed=5, events=30_000, days=4, end=END, faults=faults)))
     truth = GroundTruth.of(messages).summary()["experiment"]
     home, registry = new_home(), load_experiments()
     # In two batches, the later of which has late events: exposures move, days are counted again.
