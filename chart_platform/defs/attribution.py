@@ -8,10 +8,11 @@ import dagster as dg
 from chart_platform.contracts.tables import FACT_ATTRIBUTION, Table, table
 from chart_platform.defs.dbt_specs import model_specs
 from chart_platform.defs.marts import GROUP
-from chart_platform.defs.metadata import by_day, table_metadata
-from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
+from chart_platform.defs.metadata import key_of
+from chart_platform.defs.modes import RANGES, days_of, is_incremental
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.defs.results import contract_specs, told
 from chart_platform.quality.attribution import balance_attribution
 from chart_platform.quality.schemas import ContractBreach, audit
 from chart_platform.transform import attribution as following
@@ -19,17 +20,14 @@ from chart_platform.transform.dbt import DbtFailed
 
 _SPECS = model_specs(following.MADE, GROUP)
 _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in _SPECS}
-_FACT = dg.AssetKey([FACT_ATTRIBUTION.namespace, FACT_ATTRIBUTION.name])
+_FACT = key_of(FACT_ATTRIBUTION)
 
 
 @dg.multi_asset(
     name="attribution",
     specs=_SPECS,
     check_specs=[
-        *(
-            dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
-            for key in _TABLES
-        ),
+        *contract_specs(_TABLES.values()),
         dg.AssetCheckSpec(
             "credits",
             asset=_FACT,
@@ -53,17 +51,7 @@ def attribution(context: dg.AssetExecutionContext, platform: Platform) -> Iterat
     for key, declared in _TABLES.items():
         if key not in context.selected_asset_keys:
             continue
-        result = results.get(declared.full_name)
-        figures: dict[str, Any] = {}
-        if result is not None:
-            log_other_days(context, key, result.days)
-            for day in days:
-                log_day(context, key, day, result.days.get(day, 0))
-            figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, days[-1]) | figures)
-        if (key, "contract") in checked:
-            rows = result.rows if result else 0
-            yield dg.AssetCheckResult(asset_key=key, check_name="contract", passed=True, metadata={"rows": rows})
+        yield from told(context, lake, declared, results.get(declared.full_name))
     if (_FACT, "credits") not in checked:
         return
     fact = results.get(FACT_ATTRIBUTION.full_name)

@@ -19,7 +19,7 @@ from chart_platform.contracts.tables import (
 from chart_platform.conversions.gold import update_facts, update_reconciliation
 from chart_platform.conversions.intake import IntakeResult, take_in
 from chart_platform.conversions.networks import NetworksError
-from chart_platform.defs.metadata import by_day, rows_of, spec, table_metadata
+from chart_platform.defs.metadata import key_of, rows_of, spec, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
     LANE_TAG,
@@ -28,10 +28,10 @@ from chart_platform.defs.modes import (
     UNFINISHED,
     days_of,
     is_incremental,
-    log_other_days,
 )
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.defs.results import contract_specs, told
 from chart_platform.edge.links import Links, LinksError
 from chart_platform.lakehouse.changes import Made
 from chart_platform.lakehouse.drop import Drop
@@ -51,10 +51,6 @@ _LOOK_SECONDS = 30
 _MOST_FILES_SHOWN = 50
 
 
-def _key(table: Table) -> dg.AssetKey:
-    return dg.AssetKey([table.namespace, table.name])
-
-
 DROP_KEY = dg.AssetKey(["drop", "conversions"])
 _BRONZE = (CONVERSION_REJECTS, CONVERSION_REPORTS, CONVERSION_FILES)
 
@@ -72,11 +68,11 @@ conversions_drop = dg.AssetSpec(
     specs=[spec(table, deps=[DROP_KEY], kinds={"iceberg", "python"}) for table in _BRONZE],
     check_specs=[
         dg.AssetCheckSpec(
-            "contract", asset=_key(CONVERSION_REPORTS), description="Pandera: the rows keep the tables' contracts."
+            "contract", asset=key_of(CONVERSION_REPORTS), description="Pandera: the rows keep the tables' contracts."
         ),
         dg.AssetCheckSpec(
             "readable",
-            asset=_key(CONVERSION_REJECTS),
+            asset=key_of(CONVERSION_REJECTS),
             description="Every record of the files of this run could be read.",
         ),
     ],
@@ -95,12 +91,12 @@ def conversion_intake(context: dg.AssetExecutionContext, platform: Platform) -> 
         (CONVERSION_REPORTS, {"batch/reports": result.reports}),
         (CONVERSION_FILES, figures),
     ):
-        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, day) | batch)
+        yield dg.MaterializeResult(asset_key=key_of(table), metadata=table_metadata(lake, table, day) | batch)
     yield dg.AssetCheckResult(
-        asset_key=_key(CONVERSION_REPORTS), check_name="contract", passed=True, metadata={"rows": result.reports}
+        asset_key=key_of(CONVERSION_REPORTS), check_name="contract", passed=True, metadata={"rows": result.reports}
     )
     yield dg.AssetCheckResult(
-        asset_key=_key(CONVERSION_REJECTS),
+        asset_key=key_of(CONVERSION_REJECTS),
         check_name="readable",
         passed=result.rejects == 0,
         severity=dg.AssetCheckSeverity.WARN,
@@ -124,36 +120,33 @@ def _products(settings: Settings) -> dict[str, str]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-_CLICKS_KEY = _key(FACT_AFFILIATE_CLICKS)
+_CLICKS_KEY = key_of(FACT_AFFILIATE_CLICKS)
 
 
 @dg.multi_asset(
     name="conversion_facts",
     specs=[
-        spec(FACT_CONVERSIONS, deps=[_key(CONVERSION_REPORTS), _CLICKS_KEY], kinds={"iceberg", "duckdb"}),
-        spec(CONVERSION_RECONCILIATION, deps=[_key(FACT_CONVERSIONS), _CLICKS_KEY], kinds={"iceberg", "duckdb"}),
+        spec(FACT_CONVERSIONS, deps=[key_of(CONVERSION_REPORTS), _CLICKS_KEY], kinds={"iceberg", "duckdb"}),
+        spec(CONVERSION_RECONCILIATION, deps=[key_of(FACT_CONVERSIONS), _CLICKS_KEY], kinds={"iceberg", "duckdb"}),
     ],
     check_specs=[
-        *(
-            dg.AssetCheckSpec("contract", asset=_key(table), description="Pandera: the rows keep the table's contract.")
-            for table in (FACT_CONVERSIONS, CONVERSION_RECONCILIATION)
-        ),
+        *contract_specs((FACT_CONVERSIONS, CONVERSION_RECONCILIATION)),
         dg.AssetCheckSpec(
             "sums",
-            asset=_key(FACT_CONVERSIONS),
+            asset=key_of(FACT_CONVERSIONS),
             description="Conversions and commission of each network, state and currency are those of the reports, to the cent.",
         ),
         dg.AssetCheckSpec(
-            "once", asset=_key(FACT_CONVERSIONS), description="No transaction of a network is there twice."
+            "once", asset=key_of(FACT_CONVERSIONS), description="No transaction of a network is there twice."
         ),
         dg.AssetCheckSpec(
             "matched",
-            asset=_key(FACT_CONVERSIONS),
+            asset=key_of(FACT_CONVERSIONS),
             description="No more conversions than CHART_CONVERSIONS_MAX_UNMATCHED are without a known click.",
         ),
         dg.AssetCheckSpec(
             "balance",
-            asset=_key(CONVERSION_RECONCILIATION),
+            asset=key_of(CONVERSION_RECONCILIATION),
             description="Every click and conversion of the touched days is there once, with its money.",
         ),
     ],
@@ -170,14 +163,12 @@ def conversion_facts(context: dg.AssetExecutionContext, platform: Platform) -> I
     made: dict[Table, Made] = {}
     try:
         for table, update in ((FACT_CONVERSIONS, update_facts), (CONVERSION_RECONCILIATION, update_reconciliation)):
-            if _key(table) in context.selected_asset_keys:
+            if key_of(table) in context.selected_asset_keys:
                 made[table] = update(lake, audit, products, again)
     except ContractBreach as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     for table, result in made.items():
-        log_other_days(context, _key(table), result.days)
-        figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, days[-1]) | figures)
+        yield from told(context, lake, table, result)
     wanted = {(check.asset_key, check.name) for check in context.selected_asset_check_keys}
     for check in _checked(lake, made, platform.settings):
         if (check.asset_key, check.check_name) in wanted:
@@ -185,17 +176,13 @@ def conversion_facts(context: dg.AssetExecutionContext, platform: Platform) -> I
 
 
 def _checked(lake: Lake, made: Mapping[Table, Made], settings: Settings) -> Iterator[dg.AssetCheckResult]:
-    for table, result in made.items():
-        yield dg.AssetCheckResult(
-            asset_key=_key(table), check_name="contract", passed=True, metadata={"rows": result.rows}
-        )
     if FACT_CONVERSIONS in made:
         yield from _checked_facts(lake, settings)
     if CONVERSION_RECONCILIATION not in made:
         return
     balances = balance_reconciliation(lake, made[CONVERSION_RECONCILIATION].days)
     yield dg.AssetCheckResult(
-        asset_key=_key(CONVERSION_RECONCILIATION),
+        asset_key=key_of(CONVERSION_RECONCILIATION),
         check_name="balance",
         passed=all(b.ok for b in balances),
         metadata={
@@ -215,18 +202,18 @@ def _checked_facts(lake: Lake, settings: Settings) -> Iterator[dg.AssetCheckResu
         for s in sums
     ]
     yield dg.AssetCheckResult(
-        asset_key=_key(FACT_CONVERSIONS),
+        asset_key=key_of(FACT_CONVERSIONS),
         check_name="sums",
         passed=all(s.ok for s in sums),
         metadata={"conversions": sum(s.in_fact for s in sums), "by_state": dg.MetadataValue.md("\n".join(lines))},
     )
     doubled = doubled_transactions(lake)
     yield dg.AssetCheckResult(
-        asset_key=_key(FACT_CONVERSIONS), check_name="once", passed=doubled == 0, metadata={"doubled": doubled}
+        asset_key=key_of(FACT_CONVERSIONS), check_name="once", passed=doubled == 0, metadata={"doubled": doubled}
     )
     found = matches(lake)
     yield dg.AssetCheckResult(
-        asset_key=_key(FACT_CONVERSIONS),
+        asset_key=key_of(FACT_CONVERSIONS),
         check_name="matched",
         passed=unmatched_share(found) <= settings.conversions_max_unmatched,
         severity=dg.AssetCheckSeverity.WARN,

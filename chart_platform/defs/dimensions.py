@@ -16,21 +16,15 @@ from chart_platform.contracts.tables import (
     FACT_CONVERSIONS,
     LINK_CHANGES,
     SILVER_SESSIONS,
-    Table,
 )
 from chart_platform.defs.marts import GROUP
-from chart_platform.defs.metadata import spec, table_metadata
+from chart_platform.defs.metadata import key_of, spec, table_metadata
 from chart_platform.defs.modes import RANGES
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
 from chart_platform.edge.links import Links, LinksError
 from chart_platform.quality.schemas import ContractBreach, audit
 from chart_platform.transform.dimensions import DIMENSIONS, RegisteredLink, note_links, update_dimensions
-
-
-def _key(table: Table) -> dg.AssetKey:
-    return dg.AssetKey([table.namespace, table.name])
-
 
 _DEPS = {
     DIM_AFFILIATE_LINK: (LINK_CHANGES, AFFILIATE_PERFORMANCE_DAILY),
@@ -46,7 +40,7 @@ _DEPS = {
     check_specs=[
         dg.AssetCheckSpec(
             "readable",
-            asset=_key(LINK_CHANGES),
+            asset=key_of(LINK_CHANGES),
             description="The link registry (CHART_EDGE_LINKS) can be read. If not, marts go on with the links as last seen.",
         )
     ],
@@ -66,10 +60,10 @@ def link_registry(platform: Platform) -> Iterator[Any]:
     except (LinksError, ContractBreach) as error:
         problem = str(error)
     yield dg.MaterializeResult(
-        asset_key=_key(LINK_CHANGES), metadata=table_metadata(lake, LINK_CHANGES) | {"batch/changes": changed}
+        asset_key=key_of(LINK_CHANGES), metadata=table_metadata(lake, LINK_CHANGES) | {"batch/changes": changed}
     )
     yield dg.AssetCheckResult(
-        asset_key=_key(LINK_CHANGES),
+        asset_key=key_of(LINK_CHANGES),
         check_name="readable",
         passed=problem is None,
         severity=dg.AssetCheckSeverity.WARN,
@@ -80,7 +74,7 @@ def link_registry(platform: Platform) -> Iterator[Any]:
 @dg.multi_asset(
     name="dimensions",
     specs=[
-        spec(table, deps=[_key(above) for above in _DEPS[table]], kinds={"iceberg", "duckdb"}, group=GROUP)
+        spec(table, deps=[key_of(above) for above in _DEPS[table]], kinds={"iceberg", "duckdb"}, group=GROUP)
         for table in DIMENSIONS
     ],
     partitions_def=daily,
@@ -94,6 +88,6 @@ def dimensions(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     except ContractBreach as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     for table in DIMENSIONS:
-        if _key(table) in context.selected_asset_keys:
+        if key_of(table) in context.selected_asset_keys:
             rows = {"batch/rows": made.get(table.full_name, 0)}
-            yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table) | rows)
+            yield dg.MaterializeResult(asset_key=key_of(table), metadata=table_metadata(lake, table) | rows)

@@ -19,10 +19,11 @@ from chart_platform.contracts.tables import (
     Table,
 )
 from chart_platform.defs.marts import GROUP
-from chart_platform.defs.metadata import by_day, spec, table_metadata
-from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
+from chart_platform.defs.metadata import key_of, spec
+from chart_platform.defs.modes import RANGES, days_of, is_incremental
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.defs.results import contract_specs, told
 from chart_platform.experiments.gold import TABLES, conclusions, update
 from chart_platform.experiments.registry import ExperimentsError, load_experiments
 from chart_platform.experiments.results import Conclusion
@@ -44,27 +45,20 @@ _ABOVE: dict[Table, Sequence[Table]] = {
 }  # fmt: skip
 
 
-def _key(table: Table) -> dg.AssetKey:
-    return dg.AssetKey([table.namespace, table.name])
-
-
-_RESULTS = _key(EXPERIMENT_RESULTS)
+_RESULTS = key_of(EXPERIMENT_RESULTS)
 
 
 @dg.multi_asset(
     name="experiments",
     specs=[
-        spec(table, deps=[_key(above) for above in _ABOVE[table]], kinds={"iceberg", "duckdb"}, group=GROUP)
+        spec(table, deps=[key_of(above) for above in _ABOVE[table]], kinds={"iceberg", "duckdb"}, group=GROUP)
         for table in TABLES
     ],
     check_specs=[
-        *(
-            dg.AssetCheckSpec("contract", asset=_key(table), description="Pandera: the rows keep the table's contract.")
-            for table in TABLES
-        ),
+        *contract_specs(TABLES),
         dg.AssetCheckSpec(
             "accounted",
-            asset=_key(EXPERIMENT_SUMS),
+            asset=key_of(EXPERIMENT_SUMS),
             description="Every exposed visitor is in the sums of each metric once, or crossed over and was taken out.",
         ),
         dg.AssetCheckSpec(
@@ -94,21 +88,13 @@ def experiments(context: dg.AssetExecutionContext, platform: Platform) -> Iterat
         raise dg.Failure(str(error), allow_retries=False) from error
     checked = {(check.asset_key, check.name) for check in context.selected_asset_check_keys}
     for table in TABLES:
-        if _key(table) not in context.selected_asset_keys:
+        if key_of(table) not in context.selected_asset_keys:
             continue
-        result = made[table.full_name]
-        log_other_days(context, _key(table), result.days)
-        for day in days:
-            log_day(context, _key(table), day, result.days.get(day, 0))
-        figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, days[-1]) | figures)
-        if (_key(table), "contract") in checked:
-            metadata = {"rows": result.rows}
-            yield dg.AssetCheckResult(asset_key=_key(table), check_name="contract", passed=True, metadata=metadata)
-    if (_key(EXPERIMENT_SUMS), "accounted") in checked:
+        yield from told(context, lake, table, made[table.full_name])
+    if (key_of(EXPERIMENT_SUMS), "accounted") in checked:
         accounts = account_for_visitors(lake)
         yield dg.AssetCheckResult(
-            asset_key=_key(EXPERIMENT_SUMS),
+            asset_key=key_of(EXPERIMENT_SUMS),
             check_name="accounted",
             passed=all(a.ok for a in accounts),
             metadata={

@@ -14,6 +14,7 @@ from chart_platform.defs.metadata import by_day, rows_of, table_metadata
 from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.defs.results import contract_specs
 from chart_platform.lakehouse.duck import configure
 from chart_platform.quality.reconciliation import balance_clicks
 from chart_platform.quality.schemas import ContractBreach, audit
@@ -33,10 +34,7 @@ _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in
     name="models",
     specs=_SPECS,
     check_specs=[
-        *(
-            dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
-            for key in _TABLES
-        ),
+        *contract_specs(_TABLES.values()),
         dg.AssetCheckSpec(
             "balance",
             asset=_CLICKS,

@@ -11,7 +11,6 @@ from chart_platform.contracts.tables import Table, table
 from chart_platform.defs.dbt_specs import model_specs
 from chart_platform.defs.dbt_tests import dbt_tests
 from chart_platform.defs.gold import ANALYSTS_FILE
-from chart_platform.defs.metadata import by_day, table_metadata
 from chart_platform.defs.modes import (
     INCREMENTAL,
     LANE_TAG,
@@ -20,12 +19,11 @@ from chart_platform.defs.modes import (
     UNFINISHED,
     days_of,
     is_incremental,
-    log_day,
-    log_other_days,
     settle_dead_runs,
 )
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
+from chart_platform.defs.results import contract_specs, told
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.marts import COMPARED, DayTotals, balance_mart
 from chart_platform.quality.schemas import ContractBreach, audit
@@ -45,10 +43,7 @@ _TABLES: dict[dg.AssetKey, Table] = {s.key: table(".".join(s.key.path)) for s in
 @dg.multi_asset(
     name="marts",
     specs=_SPECS,
-    check_specs=[
-        dg.AssetCheckSpec("contract", asset=key, description="Pandera: the rows keep the table's contract.")
-        for key in _TABLES
-    ]
+    check_specs=contract_specs(_TABLES.values())
     + [
         dg.AssetCheckSpec(
             "balance",
@@ -76,16 +71,7 @@ def marts(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any
     for key in wanted:
         declared = _TABLES[key]
         result = results.get(declared.full_name)
-        figures: dict[str, Any] = {}
-        if result is not None:
-            log_other_days(context, key, result.days)
-            for day in days:
-                log_day(context, key, day, result.days.get(day, 0))
-            figures = {"batch/rows": result.rows, "batch/replaced": result.replaced, "batch/days": by_day(result.days)}
-        yield dg.MaterializeResult(asset_key=key, metadata=table_metadata(lake, declared, days[-1]) | figures)
-        if (key, "contract") in checked:
-            rows = result.rows if result else 0
-            yield dg.AssetCheckResult(asset_key=key, check_name="contract", passed=True, metadata={"rows": rows})
+        yield from told(context, lake, declared, result)
         if (key, "balance") in checked:
             touched = {*days, *(result.days if result else ())}
             yield _balance(key, balance_mart(lake, declared, touched, as_recorded=is_incremental(context)))

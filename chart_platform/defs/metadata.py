@@ -18,6 +18,11 @@ _PREVIEW_ROWS = 5
 _PREVIEW_WIDTH = 60
 
 
+def key_of(table: Table) -> dg.AssetKey:
+    """The asset of a table."""
+    return dg.AssetKey([table.namespace, table.name])
+
+
 def column_schema(table: Table) -> dg.TableSchema:
     """The table's columns for the asset page."""
     return dg.TableSchema(
@@ -43,7 +48,7 @@ def spec(table: Table, deps: Sequence[Any], kinds: set[str], group: str | None =
         }
     )
     return dg.AssetSpec(
-        [table.namespace, table.name],
+        key_of(table),
         deps=deps,
         description=table.description,
         group_name=group or table.namespace,

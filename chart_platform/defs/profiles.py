@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from chart_platform.contracts.tables import DIM_USER, PROFILE_CHANGES, PROFILE_SNAPSHOTS, Table
-from chart_platform.defs.metadata import spec, table_metadata
+from chart_platform.defs.metadata import key_of, spec, table_metadata
 from chart_platform.defs.modes import INCREMENTAL, LANE_TAG, MODE_TAG, UNFINISHED, is_incremental
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
@@ -16,10 +16,6 @@ from chart_platform.profiles.sources import configured, offers
 from chart_platform.quality.schemas import ContractBreach, audit
 
 JOB_NAME = "profiles_to_gold"
-
-
-def _key(table: Table) -> dg.AssetKey:
-    return dg.AssetKey([table.namespace, table.name])
 
 
 SOURCE_KEY = dg.AssetKey(["company", "user_profiles"])
@@ -38,17 +34,17 @@ profile_source = dg.AssetSpec(
     specs=[
         spec(PROFILE_CHANGES, deps=[SOURCE_KEY], kinds={"iceberg", "python"}),
         spec(PROFILE_SNAPSHOTS, deps=[SOURCE_KEY], kinds={"iceberg", "python"}),
-        spec(DIM_USER, deps=[_key(PROFILE_CHANGES)], kinds={"iceberg", "duckdb"}),
+        spec(DIM_USER, deps=[key_of(PROFILE_CHANGES)], kinds={"iceberg", "duckdb"}),
     ],
     check_specs=[
         dg.AssetCheckSpec(
             "schema",
-            asset=_key(PROFILE_CHANGES),
+            asset=key_of(PROFILE_CHANGES),
             description="What the source gives has the columns and types of a profile, and one row a user.",
         ),
         dg.AssetCheckSpec(
             "freshness",
-            asset=_key(DIM_USER),
+            asset=key_of(DIM_USER),
             description="Profiles are there and not older than CHART_PROFILES_STALE_HOURS.",
         ),
     ],
@@ -75,10 +71,10 @@ def profiles(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[
         DIM_USER: {"batch/rows": written, **about},
     }
     for table, batch in figures.items():
-        yield dg.MaterializeResult(asset_key=_key(table), metadata=table_metadata(lake, table, day) | batch)
+        yield dg.MaterializeResult(asset_key=key_of(table), metadata=table_metadata(lake, table, day) | batch)
     refused = [made.detail or "" for made in looks if made.outcome == "refused"]
     yield dg.AssetCheckResult(
-        asset_key=_key(PROFILE_CHANGES),
+        asset_key=key_of(PROFILE_CHANGES),
         check_name="schema",
         passed=not refused,
         description=" ".join(refused) or None,
@@ -86,7 +82,7 @@ def profiles(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[
     )
     unreachable = [made.detail or "" for made in looks if made.outcome == "unreachable"]
     yield dg.AssetCheckResult(
-        asset_key=_key(DIM_USER),
+        asset_key=key_of(DIM_USER),
         check_name="freshness",
         passed=now.name == "fresh",
         # Segments and reports do without profiles: nobody is to be woken for it.
