@@ -107,7 +107,7 @@ class _Follower:
         found = {}
         for name, current in self.now.items():
             before = seen.get(name)
-            changed = changed_since(self.lake, current, int(before) if before is not None else None)
+            changed = changed_since(current, int(before) if before is not None else None)
             if changed is None:
                 return None
             found[name] = changed

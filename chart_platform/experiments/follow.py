@@ -100,7 +100,7 @@ class Follower:
         for declared in self.sources:
             before = seen.get(declared.full_name)
             snapshot = int(before) if before is not None else None
-            changed = changed_since(self.lake, self.now[declared.full_name], snapshot)
+            changed = changed_since(self.now[declared.full_name], snapshot)
             if changed is None:
                 return
             found[declared.full_name] = changed

@@ -15,7 +15,7 @@ from datetime import date
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
-from chart_platform.lakehouse.lake import Lake
+from chart_platform.lakehouse.manifests import different_files
 
 KEY = "chart.made-from"
 
@@ -48,21 +48,12 @@ class Changed:
         return [*self.added, *self.removed]
 
 
-def changed_since(lake: Lake, current: IcebergTable, snapshot_id: int | None) -> Changed | None:
+def changed_since(current: IcebergTable, snapshot_id: int | None) -> Changed | None:
     """Files that differ between ``snapshot_id`` (None: the empty table) and ``current``; None if that has expired."""
-    if snapshot_id is not None and current.snapshot_by_id(snapshot_id) is None:
+    before = current.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
+    if snapshot_id is not None and before is None:
         return None
-    head = current.current_snapshot()
-    if head is not None and head.snapshot_id == snapshot_id:
-        return Changed([], [])
-    now = {file.file_path: file for file in lake.files(current)}
-    before = {}
-    if snapshot_id is not None:
-        before = {file.file_path: file for file in lake.files(current, snapshot_id=snapshot_id)}
-    return Changed(
-        [file for path, file in now.items() if path not in before],
-        [file for path, file in before.items() if path not in now],
-    )
+    return Changed(*different_files(current, before, current.current_snapshot()))
 
 
 def heads(tables: Mapping[str, IcebergTable]) -> dict[str, int | None]:

@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, ValidationException
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.snapshots import Operation
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from chart_platform.contracts.tables import Table
 from chart_platform.lakehouse.catalog import ROWS_PER_FILE, ensure_table, identifier, open_catalog
+from chart_platform.lakehouse.manifests import Replacement, live_files
 from chart_platform.lakehouse.parquet import write_file
 from chart_platform.lakehouse.progress import KEY, Progress, progress_of
 from chart_platform.settings import Settings
@@ -101,14 +103,8 @@ class Lake:
         Raises:
             RuntimeError: a foreign engine left row-level delete files, which only ``scan().to_arrow()`` applies.
         """
-        if table.current_snapshot() is None:
-            return []
-        tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
-        if any(task.delete_files for task in tasks):
-            raise RuntimeError(
-                f"Table {table.name()} has delete files of a foreign engine; rewrite its data files first."
-            )
-        return [task.file for task in tasks]
+        snapshot = table.snapshot_by_id(snapshot_id) if snapshot_id is not None else table.current_snapshot()
+        return live_files(table, snapshot, row_filter) if snapshot is not None else []
 
     def write(self, table: IcebergTable, rows: pa.Table) -> list[DataFile]:
         """Write ``rows`` (already in the table's schema and order) to new files, split by partition. Commits nothing."""
@@ -146,9 +142,8 @@ class Lake:
             if progress is not None:
                 summary[KEY] = progress.to_json()
                 transaction.set_properties({KEY: progress.to_json()})
-            update = transaction.update_snapshot(snapshot_properties=summary)
-            producer = update.overwrite() if change.remove else update.merge_append()
-            with producer as snapshot:
+            operation = Operation.OVERWRITE if change.remove else Operation.APPEND
+            with Replacement(operation, transaction, current.io, snapshot_properties=summary) as snapshot:
                 for added in change.add:
                     snapshot.append_data_file(added)
                 for removed in change.remove:

@@ -162,7 +162,7 @@ def update_dimension(lake: Lake, audit: Audit, anew: bool = False) -> int:
         changed = None
         if seen is not None and not anew:
             before = seen[PROFILE_CHANGES.full_name]
-            changed = changed_since(lake, changes, int(before) if before is not None else None)
+            changed = changed_since(changes, int(before) if before is not None else None)
         files = lake.files(changes)
         touched = relation(changes, PROFILE_CHANGES, files if changed is None else changed.files)
         connection.execute(f"create or replace temp table touched as select distinct {KEY} from {touched}")

@@ -173,7 +173,7 @@ class _News:
 
     def _find_moves(self, source: Table, since: int | None) -> bool:
         current = self._lake.load(source)
-        changed = changed_since(self._lake, current, since)
+        changed = changed_since(current, since)
         if changed is None:
             return True
         added, removed = (relation(current, source, files) for files in (changed.added, changed.removed))

@@ -208,7 +208,7 @@ def _changes(lake: Lake, pinned: Mapping[str, IcebergTable]) -> dict[str, list[s
             return None
         for declared in SOURCES:
             current, snapshot = pinned[declared.full_name], before.get(declared.full_name)
-            changed: Changed | None = changed_since(lake, current, int(snapshot) if snapshot is not None else None)
+            changed: Changed | None = changed_since(current, int(snapshot) if snapshot is not None else None)
             if changed is None:
                 return None
             found[declared.full_name].append(different_rows(current, declared, changed))

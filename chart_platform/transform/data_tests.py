@@ -86,7 +86,7 @@ def _part(lake: Lake, declared: Table, snapshot_id: int | None) -> Part | None:
     current = lake.load(declared)
     if current.current_snapshot() is None:
         return None
-    changed = changed_since(lake, current, snapshot_id)
+    changed = changed_since(current, snapshot_id)
     files = lake.files(current) if changed is None else changed.added
     if not files:
         return None

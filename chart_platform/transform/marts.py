@@ -153,7 +153,7 @@ def _changed(lake: Lake, pinned: Pinned, wanted: Sequence[Table]) -> dict[str, l
             return None
         for name, current in pinned.tables.items():
             snapshot = dict(before).get(name)
-            some = changed_since(lake, current, int(snapshot) if snapshot is not None else None)
+            some = changed_since(current, int(snapshot) if snapshot is not None else None)
             if some is None:
                 return None
             found[name].append(some)

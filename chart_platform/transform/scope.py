@@ -418,7 +418,7 @@ class Scope:
         """Users and the days on which gold.dim_user says of them other than when the segments were made."""
         dimension = self._heads[DIM_USER.full_name]
         seen = (made_from(self._heads[SILVER_USER_SEGMENTS.full_name]) or {}).get(DIM_USER.full_name)
-        changed = changed_since(self._lake, dimension, int(seen) if seen is not None else None)
+        changed = changed_since(dimension, int(seen) if seen is not None else None)
         begin = min(rule.valid_from for rule in self._of_profiles)
         span = f"greatest(first_on, date '{begin}') as first_on, least(last_on, date '{horizon}') as last_on"
         if changed is None:
