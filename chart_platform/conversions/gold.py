@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -29,6 +28,7 @@ from chart_platform.contracts.tables import (
     Table,
 )
 from chart_platform.lakehouse.changes import Changed, Made, changed_since, heads, made_from, record
+from chart_platform.lakehouse.days import in_parts, rows_by_day
 from chart_platform.lakehouse.duck import connect, relation, rows
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -39,7 +39,6 @@ _FACT_SQL = (Path(__file__).parent / "fact_conversions.sql").read_text()
 _RECONCILIATION_SQL = (Path(__file__).parent / "conversion_reconciliation.sql").read_text()
 _RULES = "rules"
 _CLICKS_AT_ONCE = 500_000
-_EPOCH = date(1970, 1, 1)
 _CLICK_COLUMNS = (
     "c.event_id, c.event_dt, c.ts, c.click_id, c.affiliate_network, c.affiliate_link_id, c.payout_cents, c.session_id, "
     "c.ab_variant"
@@ -224,18 +223,8 @@ def update_reconciliation(
 
 
 def _in_parts(follower: _Follower, days: Sequence[date]) -> Iterator[list[date]]:
-    """``days`` in parts of not many more clicks than memory is meant for: a first run may have years of them."""
-    clicks: dict[date, int] = defaultdict(int)
-    for file in follower.lake.files(follower.now[FACT_AFFILIATE_CLICKS.full_name]):
-        clicks[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
-    part: list[date] = []
-    for day in days:
-        if part and sum(clicks[d] for d in part) + clicks[day] > _CLICKS_AT_ONCE:
-            yield part
-            part = []
-        part.append(day)
-    if part:
-        yield part
+    of_days = follower.lake.files(follower.now[FACT_AFFILIATE_CLICKS.full_name], In("event_dt", days))
+    return in_parts(days, rows_by_day(FACT_AFFILIATE_CLICKS, of_days), _CLICKS_AT_ONCE)
 
 
 def _reconciled(follower: _Follower, days: list[date]) -> pa.Table:

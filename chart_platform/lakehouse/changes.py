@@ -50,10 +50,16 @@ class Changed:
 
 def changed_since(current: IcebergTable, snapshot_id: int | None) -> Changed | None:
     """Files that differ between ``snapshot_id`` (None: the empty table) and ``current``; None if that has expired."""
-    before = current.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
-    if snapshot_id is not None and before is None:
+    head = current.current_snapshot()
+    return changed_between(current, snapshot_id, head.snapshot_id if head is not None else None)
+
+
+def changed_between(current: IcebergTable, before: int | None, now: int | None) -> Changed | None:
+    """Files that differ between two snapshots (None: the empty table); None if one of them has expired."""
+    old, new = (current.snapshot_by_id(number) if number is not None else None for number in (before, now))
+    if (old is None) != (before is None) or (new is None) != (now is None):
         return None
-    return Changed(*different_files(current, before, current.current_snapshot()))
+    return Changed(*different_files(current, old, new))
 
 
 def heads(tables: Mapping[str, IcebergTable]) -> dict[str, int | None]:

@@ -15,6 +15,7 @@ from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 from chart_platform.contracts.tables import BRONZE_EVENTS, CONVERSION_REPORTS, TABLES, Table
 from chart_platform.definitions import defs
 from chart_platform.defs.partitions import daily
+from chart_platform.lakehouse.days import rows_by_day
 from chart_platform.lakehouse.duck import connect, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.quality.digests import Day
@@ -134,13 +135,8 @@ def _rows(lake: Lake, declared: Table, first: date, last: date) -> Iterator[tupl
     if declared.day_column is None:
         yield None, sum(file.record_count for file in lake.files(current))
         return
-    counts: dict[date, int] = {}
-    at = declared.partition_by.index(declared.day_column)
     where = And(GreaterThanOrEqual(declared.day_column, first), LessThanOrEqual(declared.day_column, last))
-    for file in lake.files(current, where):
-        day = date(1970, 1, 1) + timedelta(days=file.partition[at])
-        counts[day] = counts.get(day, 0) + file.record_count
-    yield from counts.items()
+    yield from rows_by_day(declared, lake.files(current, where)).items()
 
 
 def _bronze_days(lake: Lake, source: Table, first: date, last: date) -> Collection[date]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -39,6 +38,7 @@ from chart_platform.contracts.tables import (
     table,
 )
 from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
+from chart_platform.lakehouse.days import in_parts, rows_by_day
 from chart_platform.lakehouse.duck import audited, configure, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.settings import Settings
@@ -52,7 +52,6 @@ MADE: tuple[Table, ...] = (ATTRIBUTION_JOURNEYS, ATTRIBUTION_WEIGHTS, FACT_ATTRI
 _RULES = "rules"
 _VISITS_AT_ONCE = 3_000_000
 """A first run may have years of days before it, and takes them in parts."""
-_EPOCH = date(1970, 1, 1)
 _DAYS_OF = {
     ATTRIBUTION_JOURNEYS.full_name: "attribution_scope.journey_days",
     ATTRIBUTION_WEIGHTS.full_name: "attribution_scope.weight_days",
@@ -150,30 +149,14 @@ def _run(lake: Lake, audit: Audit, days: Sequence[date] | None) -> dict[str, Tab
 
 
 def _in_parts(lake: Lake, pinned: Mapping[str, IcebergTable], days: Sequence[date]) -> Iterator[list[date]]:
-    visits = _rows_by_day(lake, pinned[SILVER_SESSIONS.full_name])
-    part: list[date] = []
-    rows = 0
-    for day in days:
-        if part and rows + visits[day] > _VISITS_AT_ONCE:
-            yield part
-            part, rows = [], 0
-        part.append(day)
-        rows += visits[day]
-    if part:
-        yield part
-
-
-def _rows_by_day(lake: Lake, current: IcebergTable) -> Counter[date]:
-    rows: Counter[date] = Counter()
-    for file in lake.files(current):
-        rows[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
-    return rows
+    of_days = lake.files(pinned[SILVER_SESSIONS.full_name], In("event_dt", days))
+    return in_parts(days, rows_by_day(SILVER_SESSIONS, of_days), _VISITS_AT_ONCE)
 
 
 def _changed_days(lake: Lake, pinned: Mapping[str, IcebergTable]) -> Days:
     """What the sources' changes since the tables were made have reached; every day when that can't be told."""
     changes = _changes(lake, pinned)
-    made = {declared.full_name: frozenset(_rows_by_day(lake, lake.load(declared))) for declared in MADE}
+    made = {declared.full_name: frozenset(rows_by_day(declared, lake.files(lake.load(declared)))) for declared in MADE}
     connection = duckdb.connect()
     configure(connection, lake.settings)
     if changes is None:
@@ -182,7 +165,10 @@ def _changed_days(lake: Lake, pinned: Mapping[str, IcebergTable]) -> Days:
             _days_of(connection, "click_dt", [relation(reports, FACT_CONVERSIONS, lake.files(reports))])
         ).union(
             *made.values(),
-            *(_rows_by_day(lake, pinned[declared.full_name]) for declared in (SILVER_SESSIONS, FACT_AFFILIATE_CLICKS)),
+            *(
+                rows_by_day(declared, lake.files(pinned[declared.full_name]))
+                for declared in (SILVER_SESSIONS, FACT_AFFILIATE_CLICKS)
+            ),
         )
         connection.close()
         return Days(everything, everything, everything)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import duckdb
@@ -19,11 +19,11 @@ from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import Table
 from chart_platform.lakehouse.changes import changed_since
+from chart_platform.lakehouse.days import rows_by_day
 from chart_platform.lakehouse.duck import configure, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.transform.dbt import Outcome, invoke, manifest_json
 
-_EPOCH = date(1970, 1, 1)
 _EXAMPLES = 5
 
 
@@ -92,8 +92,7 @@ def _part(lake: Lake, declared: Table, snapshot_id: int | None) -> Part | None:
         return None
     if declared.day_column is None:
         return Part(declared, current, None)
-    place = declared.partition_by.index(declared.day_column)
-    return Part(declared, current, tuple(sorted({_EPOCH + timedelta(days=f.partition[place]) for f in files})))
+    return Part(declared, current, tuple(sorted(rows_by_day(declared, files))))
 
 
 class _Parts:

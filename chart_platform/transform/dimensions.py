@@ -31,6 +31,7 @@ from chart_platform.contracts.tables import (
     SILVER_SESSIONS,
     Table,
 )
+from chart_platform.lakehouse.days import rows_by_day
 from chart_platform.lakehouse.duck import connect, relation, rows
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -44,7 +45,6 @@ _MADE_FROM: Mapping[Table, tuple[Table, ...]] = {
     DIM_PRODUCT: (DIM_AFFILIATE_LINK,),
     DIM_CAMPAIGN: (CAMPAIGN_DAILY,),
 }
-_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _days(lake: Lake) -> pa.Table:
     """Every day of the years in which there is a visit or conversion. From the tables' partitions, without reading rows."""
     years: set[int] = set()
     for source in (SILVER_SESSIONS, FACT_CONVERSIONS):
-        years |= {(_EPOCH + timedelta(days=file.partition[0])).year for file in lake.files(lake.load(source))}
+        years |= {day.year for day in rows_by_day(source, lake.files(lake.load(source)))}
     if not years:
         return DIM_DATE.arrow.empty_table()
     first, after = date(min(years), 1, 1), date(max(years) + 1, 1, 1)

@@ -32,7 +32,6 @@ from typing import Any
 
 import duckdb
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import (
@@ -49,6 +48,7 @@ from chart_platform.contracts.tables import (
     table,
 )
 from chart_platform.lakehouse.changes import Changed, changed_since, heads, made_from, record
+from chart_platform.lakehouse.days import in_parts, rows_by_day
 from chart_platform.lakehouse.duck import audited, configure, relation
 from chart_platform.lakehouse.lake import Lake
 from chart_platform.settings import Settings
@@ -73,7 +73,6 @@ _COMPARED = {VISITORS.full_name: ("user_id_hash", "first_session_id", "first_see
 _CURRENCY = "payout_currency"
 _ROWS_AT_ONCE = 12_000_000
 """Of all sources together. A first run may have years of days before it, and takes them in parts."""
-_EPOCH = date(1970, 1, 1)
 
 
 def mart_tables() -> tuple[Table, ...]:
@@ -184,7 +183,7 @@ def _touched(
             days |= _clicked(connection, lake, pinned, some)
     if changed is None:
         for declared in wanted:
-            days |= set(_rows_by_day(lake.files(lake.load(declared)))) if declared.day_column else set()
+            days |= set(rows_by_day(declared, lake.files(lake.load(declared)))) if declared.day_column else set()
     connection.close()
     return sorted(days)
 
@@ -252,25 +251,11 @@ def different_rows(current: IcebergTable, declared: Table, some: Changed) -> str
     """
 
 
-def _rows_by_day(files: Iterable[DataFile]) -> Counter[date]:
-    rows: Counter[date] = Counter()
-    for file in files:
-        rows[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
-    return rows
-
-
 def _in_parts(lake: Lake, pinned: Pinned, days: Sequence[date]) -> Iterator[list[date]]:
     rows: Counter[date] = Counter()
-    for current in pinned.tables.values():
-        rows += _rows_by_day(lake.files(current))
-    part: list[date] = []
-    for day in days:
-        if part and sum(rows[d] for d in part) + rows[day] > _ROWS_AT_ONCE:
-            yield part
-            part = []
-        part.append(day)
-    if part:
-        yield part
+    for declared in SOURCES:
+        rows += rows_by_day(declared, lake.files(pinned.tables[declared.full_name], _among(days, declared)))
+    return in_parts(days, rows, _ROWS_AT_ONCE)
 
 
 @dataclass

@@ -11,11 +11,10 @@ other marts by day (``marts``).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -24,7 +23,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from chart_platform.contracts.tables import RETENTION_DAILY, SILVER_SESSIONS, VISITORS, Table
-from chart_platform.lakehouse.changes import Changed, Made, heads, made_from, record
+from chart_platform.lakehouse.changes import Changed, Made, changed_between, heads, made_from, record
+from chart_platform.lakehouse.days import in_parts, rows_by_day
 from chart_platform.lakehouse.duck import audited, connect, local_path, relation
 from chart_platform.lakehouse.lake import Change, Lake
 from chart_platform.lakehouse.rewrite import replace_rows
@@ -39,7 +39,6 @@ _VISIT = (
     "affiliate_clicks, payout_cents"
 )
 _VISITS_AT_ONCE = 3_000_000
-_EPOCH = date(1970, 1, 1)
 _SESSIONS = SILVER_SESSIONS.full_name
 _STAGED = "staged"
 Sources = Mapping[str, int | str | None]
@@ -127,7 +126,7 @@ def _follow_visits(run: _Run) -> _Rows | None:
     if seen == sources:
         return None
     files = run.lake.files(run.current)
-    changed = _between(run.lake, SILVER_SESSIONS, run.sessions, seen, sources)
+    changed = _between(SILVER_SESSIONS, run.sessions, seen, sources)
     if changed is None:
         _stage_visitors(run, run.visits(run.lake.files(run.sessions)), run.visits([]), [])
         return _Rows(files, "true", sources)
@@ -274,12 +273,13 @@ def _days_to_retain(
     seen: Sources | None,
     sources: Sources,
 ) -> list[date]:
-    visits = _between(run.lake, SILVER_SESSIONS, run.sessions, seen, sources)
-    people = _between(run.lake, VISITORS, visitors, seen, sources)
+    visits = _between(SILVER_SESSIONS, run.sessions, seen, sources)
+    people = _between(VISITORS, visitors, seen, sources)
     as_of = _snapshot(sources)
     if visits is None or people is None:
-        every = _rows_by_day(run.lake.files(run.sessions, snapshot_id=as_of) if as_of is not None else [])
-        return sorted(every | _rows_by_day(run.lake.files(run.current)))
+        visited = run.lake.files(run.sessions, snapshot_id=as_of) if as_of is not None else []
+        made = run.lake.files(run.current)
+        return sorted(rows_by_day(SILVER_SESSIONS, visited) | rows_by_day(RETENTION_DAILY, made))
     came, went = _differing(run, visits)
     before, now = (
         f"(select user_id_hash, cohort_dt from {relation(visitors, VISITORS, files)})"
@@ -304,23 +304,8 @@ def _list_days(connection: duckdb.DuckDBPyConnection, name: str, days: Iterable[
 
 
 def _in_parts(run: _Run, as_of: int | None, days: Sequence[date]) -> Iterator[list[date]]:
-    """``days`` in parts of not many more visits than memory is meant for: a first run may have years of them."""
-    rows = _rows_by_day(run.lake.files(run.sessions, snapshot_id=as_of) if as_of is not None else [])
-    part: list[date] = []
-    for day in days:
-        if part and sum(rows[d] for d in part) + rows[day] > _VISITS_AT_ONCE:
-            yield part
-            part = []
-        part.append(day)
-    if part:
-        yield part
-
-
-def _rows_by_day(files: Iterable[DataFile]) -> Counter[date]:
-    rows: Counter[date] = Counter()
-    for file in files:
-        rows[_EPOCH + timedelta(days=file.partition[0])] += file.record_count
-    return rows
+    of_days = run.lake.files(run.sessions, In("event_dt", days), as_of) if as_of is not None else []
+    return in_parts(days, rows_by_day(SILVER_SESSIONS, of_days), _VISITS_AT_ONCE)
 
 
 def _snapshot(sources: Sources) -> int | None:
@@ -329,20 +314,9 @@ def _snapshot(sources: Sources) -> int | None:
     return int(found) if found is not None else None
 
 
-def _between(
-    lake: Lake, declared: Table, current: IcebergTable, seen: Sources | None, sources: Sources
-) -> Changed | None:
+def _between(declared: Table, current: IcebergTable, seen: Sources | None, sources: Sources) -> Changed | None:
     """Files that differ between the snapshots that two records name of a table; None if that can't be told."""
     if seen is None or declared.full_name not in seen:
         return None
-    found = []
-    for snapshot in (seen[declared.full_name], sources[declared.full_name]):
-        if snapshot is not None and current.snapshot_by_id(int(snapshot)) is None:
-            return None
-        files = lake.files(current, snapshot_id=int(snapshot)) if snapshot is not None else []
-        found.append({file.file_path: file for file in files})
-    before, now = found
-    return Changed(
-        [file for path, file in now.items() if path not in before],
-        [file for path, file in before.items() if path not in now],
-    )
+    before, now = (int(found) if (found := s[declared.full_name]) is not None else None for s in (seen, sources))
+    return changed_between(current, before, now)
