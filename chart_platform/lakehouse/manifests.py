@@ -24,10 +24,11 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
-FILES = 256
-"""Of one manifest, at most."""
+FILES, DAYS = 256, 32
+"""Of one manifest, at most. A file of it costs a plan 60 µs, whether it is wanted or not, and a manifest as much that
+lies elsewhere."""
 SMALL_MANIFESTS = 20
-"""Manifests of less than half as many files that are worth a merge."""
+"""Manifests of fewer files than :data:`DAYS` that are worth a merge."""
 
 
 def live_files(table: IcebergTable, snapshot: Snapshot, row_filter: BooleanExpression | None = None) -> list[DataFile]:
@@ -94,9 +95,10 @@ class Replacement(_OverwriteFiles):
             else:
                 kept.append(manifest)
         self._validate_required_deletes(removed)
-        small = [m for m in kept if m.content is ManifestContent.DATA and _files(m) < FILES // 2]
-        misfits = [m for m in kept if m.content is ManifestContent.DATA and _files(m) > FILES]
-        misfits += small if len(small) > SMALL_MANIFESTS else []
+        sizes = {manifest: _files(manifest) for manifest in kept if manifest.content is ManifestContent.DATA}
+        small = [manifest for manifest, files in sizes.items() if files < DAYS]
+        misfits = {manifest for manifest, files in sizes.items() if files > FILES}
+        misfits |= set(small) if len(small) > SMALL_MANIFESTS else set()
         moved += [entry for manifest in misfits for entry in self.fetch_manifest_entry(manifest)]
         kept = [manifest for manifest in kept if manifest not in misfits]
         return [
@@ -167,14 +169,15 @@ def _place(file: DataFile) -> tuple[Any, ...]:
 
 
 def _parts(entries: Iterable[ManifestEntry]) -> Iterator[list[ManifestEntry]]:
-    """Entries in their order, in parts of at most :data:`FILES`."""
+    """Entries in their order, in parts of at most :data:`FILES` and :data:`DAYS`."""
     part: list[ManifestEntry] = []
+    days = 0
     for _, same in groupby(entries, key=lambda entry: _place(entry.data_file)[:1]):
         of_day = list(same)
-        if part and len(part) + len(of_day) > FILES:
+        if part and (days == DAYS or len(part) + len(of_day) > FILES):
             yield part
-            part = []
-        part += of_day
+            part, days = [], 0
+        part, days = part + of_day, days + 1
         while len(part) > FILES:
             yield part[:FILES]
             part = part[FILES:]

@@ -96,6 +96,7 @@ def test_any_commits_leave_the_same_files_and_differences_as_a_plain_list_of_the
     new_home: NewHome, monkeypatch: pytest.MonkeyPatch, commits: list[tuple[str, list[object]]]
 ) -> None:
     monkeypatch.setattr(manifests, "FILES", 4)
+    monkeypatch.setattr(manifests, "DAYS", 2)
     monkeypatch.setattr(manifests, "SMALL_MANIFESTS", 2)
     files = Files(new_home().lake)
     for kind, what in commits:
