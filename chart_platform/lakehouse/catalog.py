@@ -119,9 +119,6 @@ def _properties(table: Table) -> dict[str, str]:
         "write.parquet.compression-level": "1",
         "write.metadata.previous-versions-max": "20",
         "write.metadata.delete-after-commit.enabled": "true",
-        # Small manifests keep their partition bounds narrow, so that a plan for one day opens few of them.
-        "commit.manifest.target-size-bytes": str(256 * 1024),
-        "commit.manifest.min-count-to-merge": "20",
         "write.metadata.metrics.default": "none",
         "chart.owner": table.owner,
         ROWS_PER_FILE: str(table.rows_per_file),
