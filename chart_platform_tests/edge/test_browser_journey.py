@@ -348,6 +348,8 @@ def requests_too_large(b: Browsing) -> None:
     for turn in range(8):
         b.toggle(page, turn % 2 == 0)
     page.click("#consent-yes")
+    # Until then nothing waits in the browser, as nobody has consented. Playwright tells of responses while it is asked.
+    assert until(lambda: page.evaluate("true") and b.statuses[413] > 0, 30)
     b.delivered(page, 45)
     b.site.proxy.lead_to(b.site.settings.edge_port)
     small.terminate()
