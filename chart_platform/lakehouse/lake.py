@@ -102,8 +102,11 @@ class Lake:
 
         Raises:
             RuntimeError: a foreign engine left row-level delete files, which only ``scan().to_arrow()`` applies.
+            ValueError: the table does not have that snapshot, or not any more.
         """
         snapshot = table.snapshot_by_id(snapshot_id) if snapshot_id is not None else table.current_snapshot()
+        if snapshot is None and snapshot_id is not None:
+            raise ValueError(f"Table {table.name()} has no snapshot {snapshot_id}; it may have expired.")
         return live_files(table, snapshot, row_filter) if snapshot is not None else []
 
     def write(self, table: IcebergTable, rows: pa.Table) -> list[DataFile]:

@@ -218,3 +218,10 @@ def test_row_level_deletes_of_a_foreign_engine_are_refused_until_their_files_are
     files.commit([0], files.of(0))
     assert read(files.lake, files.table, before.snapshot_id)
     assert paths(files.lake.files(files.table)) == paths(files.live)
+
+
+def test_a_snapshot_that_the_table_does_not_have_is_refused_and_no_empty_table(new_home: NewHome) -> None:
+    files = Files(new_home().lake)
+    files.commit([0])
+    with pytest.raises(ValueError, match="has no snapshot 1; it may have expired"):
+        files.lake.files(files.table, snapshot_id=1)
