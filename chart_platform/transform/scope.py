@@ -304,14 +304,14 @@ class Scope:
             )
         """
 
-    def _whole(self, files: Sequence[DataFile]) -> list[DataFile]:
+    def _whole(self, files: Sequence[DataFile]) -> set[DataFile]:
         """Those of which every event is in scope: each model that reads them is spared the look for its chain."""
         columns = f"{_KEY}, ts, event_id, filename"
         found = self._connection.sql(
             f"select filename, count(*) from {self._in_scope(files, columns, filename=True)} group by filename"
         ).fetchall()
         rows = dict(found)
-        return [file for file in files if rows.get(local_path(file.file_path)) == file.record_count]
+        return {file for file in files if rows.get(local_path(file.file_path)) == file.record_count}
 
     def _relation(self, declared: Table, files: Sequence[DataFile]) -> str:
         return relation(self._heads[declared.full_name], declared, files)
