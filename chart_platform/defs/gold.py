@@ -10,7 +10,7 @@ from dagster_duckdb import DuckDBResource
 
 from chart_platform.contracts.tables import FACT_FUNNEL, SILVER_EVENTS, TABLES, Table, table
 from chart_platform.defs.dbt_specs import model_specs
-from chart_platform.defs.metadata import by_day, rows_of, table_metadata
+from chart_platform.defs.metadata import by_day, key_of, rows_of, table_metadata
 from chart_platform.defs.modes import RANGES, days_of, is_incremental, log_day, log_other_days
 from chart_platform.defs.partitions import daily
 from chart_platform.defs.resources import Platform
@@ -95,7 +95,7 @@ def models(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[An
 
 @dg.asset(
     key=ANALYSTS_FILE,
-    deps=[dg.AssetKey([declared.namespace, declared.name]) for declared in TABLES],
+    deps=[key_of(declared) for declared in TABLES],
     group_name="serving",
     kinds={"duckdb"},
     owners=[SILVER_EVENTS.owner],
